@@ -1,0 +1,1 @@
+"""The binary translator: guest bytes in, code fragments out.  Pure, and imports nothing of ours."""

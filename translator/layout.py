@@ -1,0 +1,87 @@
+"""Where things stand in the host's address space and in the vCPU block.
+
+The vCPU block is a page that emitted code (through r15) and the VMM (through a memoryview) share.
+Offsets are in bytes from r15.  Register numbers and segment numbers are those of the SDM's ModRM
+encoding: EAX ECX EDX EBX ESP EBP ESI EDI, and ES CS SS DS FS GS.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Host linear addresses ------------------------------------------------------------------------
+GUEST_LINEAR: Final = 0
+"""The guest's 4 GiB of linear addresses, by shadow tables; the next 4 GiB repeat them."""
+TC_BASE: Final = 0x3_0000_0000
+"""The translation cache: read and execute."""
+VCPU_BLOCK: Final = 0x5_0000_0000
+"""The vCPU block: read and write."""
+LOOKUP_TABLES: Final = 0x6_0000_0000
+"""Tables of indirect-branch targets, one a mode, of 65,536 host addresses each."""
+BUDGET_BASE: Final = 0x80_0000_0000
+"""The instruction budget is r14 - BUDGET_BASE.  From here on (BUDGET_SPAN bytes) every page is
+readable; below it none is, so a load from [r14 - need] faults when fewer than *need* are left."""
+BUDGET_SPAN: Final = 1 << 30
+
+# The vCPU block -------------------------------------------------------------------------------
+GPR: Final = 0x000
+"""Eight general registers, 8 bytes each, upper halves zero; valid while the VMM is in control."""
+FLAGS: Final = 0x040
+"""CF PF AF ZF SF DF OF as in RFLAGS; valid while the VMM is in control."""
+EIP: Final = 0x048
+"""Guest EIP; valid while the VMM is in control."""
+RESUME: Final = 0x050
+"""Host address at which emitted code goes on after an exit."""
+BUDGET: Final = 0x058
+"""r14 as it was at the exit, and as it will be on resumption."""
+EXIT_ID: Final = 0x060
+"""Which exit was taken: an index into the VMM's list of exits (4 bytes)."""
+TARGET: Final = 0x068
+"""Linear address of the target of an indirect branch that missed the lookup table."""
+TABLE: Final = 0x070
+"""Host address of the current mode's table of indirect-branch targets."""
+IF: Final = 0x078
+"""The guest's interrupt flag, 0 or 1 (1 byte)."""
+ATTENTION: Final = 0x079
+"""1 if an interrupt waits for IF: emitted STI and POPF leave the TC when it is set (1 byte)."""
+SEG_BASE: Final = 0x080
+"""Linear bases of ES CS SS DS FS GS LDTR TR, 8 bytes each (32 bits used)."""
+SEG_LIMIT: Final = 0x0C0
+"""Limits of the same, in bytes (last valid offset), 8 bytes each (32 bits used)."""
+SELECTOR: Final = 0x100
+"""Selectors of the same, 8 bytes each (16 bits used)."""
+SYSTEM_FLAGS: Final = 0x140
+"""EFLAGS bits other than the arithmetic ones, DF and IF: TF IOPL NT RF VM AC VIF VIP ID (8 bytes)."""
+TSC_BASE: Final = 0x148
+"""Such that TSC = TSC_BASE - TSC_PER_INSN * r14: see the emitted RDTSC."""
+SCRATCH: Final = 0x180
+"""Sixteen 8-byte words for emitted code."""
+STACK_TOP: Final = 0x400
+"""A small stack for PUSHFQ and POPFQ grows down from here."""
+FX_AREA: Final = 0x400
+"""512 bytes for FXSAVE and FXRSTOR."""
+BLOCK_SIZE: Final = 0x1000
+
+# Numbers of the SDM's encodings ----------------------------------------------------------------
+EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)
+ES, CS, SS, DS, FS, GS, LDTR, TR = range(8)
+
+# EFLAGS (SDM vol. 1, 3.4.3) ---------------------------------------------------------------------
+CF: Final = 0x1
+PF: Final = 0x4
+AF: Final = 0x10
+ZF: Final = 0x40
+SF: Final = 0x80
+TF: Final = 0x100
+IF_FLAG: Final = 0x200
+DF: Final = 0x400
+OF: Final = 0x800
+IOPL: Final = 0x3000
+NT: Final = 0x4000
+RF: Final = 0x1_0000
+VM: Final = 0x2_0000
+AC: Final = 0x4_0000
+VIF: Final = 0x8_0000
+VIP: Final = 0x10_0000
+ID: Final = 0x20_0000
+ARITHMETIC: Final = CF | PF | AF | ZF | SF | OF

@@ -1,0 +1,236 @@
+"""The virtual CPU: everything architectural that is not in the host's own registers.
+
+While the VMM is in control, the general registers, flags and EIP stand in the vCPU block
+(``translator.layout``), which emitted code shares.  Fields that only the VMM reads are plain attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from translator import layout
+from translator.layout import CS, DF, ESP, IF_FLAG, LDTR, SS, TR, VM
+
+ATTR_ACCESSED = 0x0001
+ATTR_WRITABLE = 0x0002  # of data; "readable" of code
+ATTR_EXPAND_DOWN = 0x0004  # of data; "conforming" of code
+ATTR_CODE = 0x0008
+ATTR_S = 0x0010  # code or data, not system
+ATTR_DPL_SHIFT = 5
+ATTR_PRESENT = 0x0080
+ATTR_DB = 0x4000
+ATTR_G = 0x8000
+"""Segment attributes: bits 40..55 of a descriptor with the limit's bits taken out, so bits 0..7 are
+the access byte and bits 12..15 are AVL, L, D/B and G (SDM vol. 3, 3.4.5)."""
+
+CR0_PE, CR0_MP, CR0_EM, CR0_TS, CR0_ET, CR0_NE, CR0_WP, CR0_AM, CR0_NW, CR0_CD, CR0_PG = (
+    1 << n for n in (0, 1, 2, 3, 4, 5, 16, 18, 29, 30, 31)
+)
+
+
+class LinearMemory(Protocol):
+    """Guest memory by linear address, as the CPU sees it.  Little-endian; wraps at 4 GiB.
+
+    ``user`` says that the access is made at CPL 3 (it matters under paging only).  All methods raise
+    ``GuestFault`` (#PF) and have then changed nothing.
+    """
+
+    def read(self, linear: int, size: int, user: bool = False) -> bytes: ...
+    def write(self, linear: int, data: bytes, user: bool = False) -> None: ...
+    def read_int(self, linear: int, size: int, user: bool = False) -> int: ...
+    def write_int(self, linear: int, size: int, value: int, user: bool = False) -> None: ...
+    def probe_write(self, linear: int, size: int, user: bool = False) -> None: ...
+
+
+class Segment:
+    """A segment register: selector, base and limit stand in the vCPU block, where emitted code sees them.
+
+    ``limit`` is in bytes (the last valid offset); ``attr`` is ``ATTR_*`` (SDM vol. 3, 3.4.3).
+    Read freely; load by ``VCpu.set_segment`` only.
+    """
+
+    __slots__ = ("_base", "_limit", "_quads", "_selector", "attr")
+
+    def __init__(self, quads: memoryview, n: int) -> None:
+        self._quads = quads
+        self._base = layout.SEG_BASE // 8 + n
+        self._limit = layout.SEG_LIMIT // 8 + n
+        self._selector = layout.SELECTOR // 8 + n
+        self.attr = 0
+
+    @property
+    def selector(self) -> int:
+        return self._quads[self._selector]
+
+    @property
+    def base(self) -> int:
+        return self._quads[self._base]
+
+    @property
+    def limit(self) -> int:
+        return self._quads[self._limit]
+
+    def load(self, selector: int, base: int, limit: int, attr: int) -> None:
+        """Fill all four fields; no checks."""
+        self._quads[self._selector] = selector
+        self._quads[self._base] = base
+        self._quads[self._limit] = limit
+        self.attr = attr
+
+    @property
+    def dpl(self) -> int:
+        return self.attr >> ATTR_DPL_SHIFT & 3
+
+    @property
+    def big(self) -> bool:
+        """D/B: 32-bit code, 32-bit stack."""
+        return bool(self.attr & ATTR_DB)
+
+    def __repr__(self) -> str:
+        return f"{self.selector:04x} base={self.base:08x} limit={self.limit:08x} attr={self.attr:04x}"
+
+
+class VCpu:
+    """One virtual CPU.  ``block`` is the writable memory of the vCPU block."""
+
+    def __init__(self, block: memoryview, memory: LinearMemory) -> None:
+        self.block = block
+        self.memory = memory
+        quads = block.cast("Q")
+        self.gpr = quads[layout.GPR // 8 : layout.GPR // 8 + 8]
+        """General registers by SDM number; store values masked to 32 bits."""
+        self._quads = quads
+        self.segments = [Segment(quads, n) for n in range(8)]
+        """ES CS SS DS FS GS LDTR TR."""
+        self.mode_changed = True
+        """Set whenever something the translator's mode depends on changed."""
+        self.on_control_change: Callable[[str], None] = lambda name: None
+        """Called with "cr0", "cr3", "cr4", "invlpg", ... after the VMM changed it (the MMU and the host listen)."""
+        self.reset()
+
+    def reset(self) -> None:
+        """The state after RESET (SDM vol. 3, 9.1.1): real mode, CS:IP = F000:FFF0, base FFFF0000h."""
+        for n in range(8):
+            self.gpr[n] = 0
+        self.gpr[layout.EDX] = 0x0000_0600 | 0x30  # family 6, as CPUID says
+        self._quads[layout.FLAGS // 8] = 2
+        self.block[layout.IF] = 0
+        self.block[layout.ATTENTION] = 0
+        self._quads[layout.SYSTEM_FLAGS // 8] = 0
+        for n in range(6):
+            self.set_segment(n, 0, 0, 0xFFFF, 0x93)
+        self.set_segment(CS, 0xF000, 0xFFFF_0000, 0xFFFF, 0x9B)
+        self.eip = 0xFFF0
+        self.next_eip = 0xFFF0
+        """Where the CPU goes on after the instruction at ``eip``; transfers of control assign it."""
+        self.cr0 = 0x6000_0010
+        self.cr2 = 0
+        self.cr3 = 0
+        self.cr4 = 0
+        self.dr = [0, 0, 0, 0, 0, 0, 0xFFFF_0FF0, 0x400]
+        self.gdtr = (0, 0xFFFF)
+        """(linear base, limit) of the GDT."""
+        self.idtr = (0, 0xFFFF)
+        """(linear base, limit) of the IDT or IVT."""
+        self.set_segment(LDTR, 0, 0, 0xFFFF, 0x82)
+        self.set_segment(TR, 0, 0, 0xFFFF, 0x8B)
+        self.msr: dict[int, int] = {}
+        self.halted = False
+        """HLT was executed and no interrupt has come since."""
+        self.shadow = 0
+        """Instructions for which interrupts are still held off (after STI, MOV SS, POP SS)."""
+        self.cpl = 0
+        self.mode_changed = True
+
+    # The instruction pointer and flags ---------------------------------------------------------
+    @property
+    def eip(self) -> int:
+        """EIP of the instruction in hand."""
+        return self._quads[layout.EIP // 8]
+
+    @eip.setter
+    def eip(self, value: int) -> None:
+        self._quads[layout.EIP // 8] = value & 0xFFFF_FFFF
+
+    @property
+    def eflags(self) -> int:
+        """EFLAGS as PUSHF shows them, VM and RF included."""
+        quads = self._quads
+        flags = quads[layout.FLAGS // 8] & (layout.ARITHMETIC | DF) | quads[layout.SYSTEM_FLAGS // 8] | 2
+        return flags | IF_FLAG if self.block[layout.IF] else flags
+
+    @eflags.setter
+    def eflags(self, value: int) -> None:
+        quads = self._quads
+        quads[layout.FLAGS // 8] = value & (layout.ARITHMETIC | DF) | 2
+        self.block[layout.IF] = value >> 9 & 1
+        system = value & 0x003F_7100
+        if system != quads[layout.SYSTEM_FLAGS // 8]:
+            quads[layout.SYSTEM_FLAGS // 8] = system
+            self.mode_changed = True
+
+    @property
+    def iopl(self) -> int:
+        return self._quads[layout.SYSTEM_FLAGS // 8] >> 12 & 3
+
+    @property
+    def v86(self) -> bool:
+        """EFLAGS.VM."""
+        return bool(self._quads[layout.SYSTEM_FLAGS // 8] & VM)
+
+    @property
+    def protected(self) -> bool:
+        """Protected mode proper: CR0.PE set and EFLAGS.VM clear."""
+        return bool(self.cr0 & CR0_PE) and not self.v86
+
+    @property
+    def interrupts_enabled(self) -> bool:
+        return bool(self.block[layout.IF])
+
+    @interrupts_enabled.setter
+    def interrupts_enabled(self, value: bool) -> None:
+        self.block[layout.IF] = value
+
+    # Segments ------------------------------------------------------------------------------------
+    def set_segment(self, n: int, selector: int, base: int, limit: int, attr: int) -> None:
+        """Load segment register *n* with its hidden part; no checks."""
+        self.segments[n].load(selector, base, limit, attr)
+        self.mode_changed = True
+
+    # Registers by width -----------------------------------------------------------------------------
+    def read_reg(self, n: int, size: int) -> int:
+        """General register *n* of *size* bytes (1, 2, 4); for bytes 4..7 are AH CH DH BH."""
+        if size == 4:
+            return self.gpr[n]
+        if size == 2:
+            return self.gpr[n] & 0xFFFF
+        return self.gpr[n] & 0xFF if n < 4 else self.gpr[n - 4] >> 8 & 0xFF
+
+    def write_reg(self, n: int, size: int, value: int) -> None:
+        """Store into general register *n*; narrower stores keep the upper bits."""
+        gpr = self.gpr
+        if size == 4:
+            gpr[n] = value & 0xFFFF_FFFF
+        elif size == 2:
+            gpr[n] = gpr[n] & 0xFFFF_0000 | value & 0xFFFF
+        elif n < 4:
+            gpr[n] = gpr[n] & 0xFFFF_FF00 | value & 0xFF
+        else:
+            gpr[n - 4] = gpr[n - 4] & 0xFFFF_00FF | (value & 0xFF) << 8
+
+    # The stack, without segment checks -----------------------------------------------------------------
+    @property
+    def stack_mask(self) -> int:
+        """The mask of stack pointer arithmetic: SS.B chooses ESP or SP."""
+        return 0xFFFF_FFFF if self.segments[SS].big else 0xFFFF
+
+    @property
+    def esp(self) -> int:
+        """The stack pointer under ``stack_mask``."""
+        return self.gpr[ESP] & self.stack_mask
+
+    @esp.setter
+    def esp(self, value: int) -> None:
+        mask = self.stack_mask
+        self.gpr[ESP] = self.gpr[ESP] & ~mask & 0xFFFF_FFFF | value & mask
