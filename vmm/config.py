@@ -77,6 +77,8 @@ class Channel:
 
     kind: str
     path: Path | None = None
+    all_keys: bool = False
+    """Of ``stdio``: Ctrl-C and the like go to the guest, and only Ctrl-A x leaves."""
 
 
 @dataclass(frozen=True, slots=True)

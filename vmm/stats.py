@@ -8,12 +8,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from vmm.files import write_whole
 
 Value = int | float | dict[str, int] | dict[str, float]
 
@@ -162,28 +163,20 @@ def _exposition(entry: Statistic, values: Mapping[str, Value], prefix: str) -> I
 def rows(values: Mapping[str, Value]) -> Iterator[tuple[str, str, str]]:
     """What ``Stats.as_dict`` returned as lines of a table: name, value and unit; families largest first."""
     for entry in STATISTICS:
-        value = values.get(entry.name)
+        if entry.name not in values:
+            continue
+        value = values[entry.name]
         if isinstance(value, dict):
             for label, part in sorted(value.items(), key=lambda item: (-item[1], item[0])):
                 yield f"{entry.name}{{{label}}}", _number(part), entry.unit
-        elif value is not None:
+        else:
             yield entry.name, _number(value), entry.unit
 
 
-def _number(value: float) -> str:
+def _number(value: int | float) -> str:
     return f"{value:,.3f}" if isinstance(value, float) else f"{value:,}"
 
 
 def write_json(path: Path, values: Mapping[str, Value]) -> None:
     """Write ``to_json(values)`` to *path*, whole or not at all."""
     write_whole(path, to_json(values).encode())
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file beside *path* and rename it: readers see the old content or the new, never a part."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(data)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
