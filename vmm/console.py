@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import termios
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
@@ -168,12 +169,10 @@ class Terminal(NullLine):
         if self._saved is None:
             return
         saved, self._saved = self._saved, None
-        try:
+        with suppress(OSError, termios.error):  # the terminal may have gone
             termios.tcsetattr(self._stdin, termios.TCSADRAIN, saved)
-        except (OSError, termios.error):
-            pass  # the terminal has gone: there is nothing to put back
         for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)
         self._handlers.clear()
         atexit.unregister(self.close)
 
@@ -218,9 +217,10 @@ class Terminal(NullLine):
     def size(self) -> tuple[int, int]:
         """Columns and rows of the window; 80 by 24 if there is none."""
         try:
-            return tuple(os.get_terminal_size(self._stdout))
+            size = os.get_terminal_size(self._stdout)
         except OSError:
             return 80, 24
+        return size.columns, size.lines
 
     def _catch_signals(self) -> None:
         for number in _FATAL_SIGNALS:
