@@ -7,6 +7,7 @@
      |    +-- UsageError   status 2
      |    +-- ImageError   status 4
      |    +-- Unsupported  status 14
+     |    +-- TripleFault  status 6: the CPU shut down
      +-- GuestFault        an architectural exception to deliver to the guest; never leaves the VMM
 """
 
@@ -53,6 +54,12 @@ class Unsupported(VmmError):
     """The guest needs an instruction or a device that is not there."""
 
     status = ExitStatus.UNSUPPORTED
+
+
+class TripleFault(VmmError):
+    """The CPU could not deliver a double fault and shut down (SDM vol. 3, 6.15); a PC's board resets it."""
+
+    status = ExitStatus.TRIPLE_FAULT
 
 
 class GuestFault(Exception):
