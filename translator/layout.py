@@ -40,9 +40,11 @@ TARGET: Final = 0x068
 """Linear address of the target of an indirect branch that missed the lookup table."""
 TABLE: Final = 0x070
 """Host address of the current mode's table of indirect-branch targets."""
-IF: Final = 0x078
+IF_WORD: Final = 0x078
+"""Two bytes, 0 and IF, so that twice this word is EFLAGS.IF in its place."""
+IF: Final = 0x079
 """The guest's interrupt flag, 0 or 1 (1 byte)."""
-ATTENTION: Final = 0x079
+ATTENTION: Final = 0x07A
 """1 if an interrupt waits for IF: emitted STI and POPF leave the TC when it is set (1 byte)."""
 SEG_BASE: Final = 0x080
 """Linear bases of ES CS SS DS FS GS LDTR TR, 8 bytes each (32 bits used)."""
@@ -54,8 +56,22 @@ SYSTEM_FLAGS: Final = 0x140
 """EFLAGS bits other than the arithmetic ones, DF and IF: TF IOPL NT RF VM AC VIF VIP ID (8 bytes)."""
 TSC_BASE: Final = 0x148
 """Such that TSC = TSC_BASE - TSC_PER_INSN * r14: see the emitted RDTSC."""
+PUSHF_IMAGE: Final = 0x150
+"""SYSTEM_FLAGS without RF and VM, as PUSHF shows them."""
+EXIT_STUB: Final = 0x158
+"""Host address of the common exit: saves the registers and calls the VMM."""
+MISS_STUB: Final = 0x160
+"""Host address of the exit for an indirect branch to r8d that is not in the lookup table."""
 SCRATCH: Final = 0x180
 """Sixteen 8-byte words for emitted code."""
+NEG_BASE: Final = 0x200
+"""Segment bases negated (64 bits), so that LEA can take a base off again without touching flags."""
+WINDOW_LOW: Final = 0x240
+"""First valid offset of each segment (0, or limit + 1 where it expands down)."""
+WINDOW_READ: Final = 0x280
+"""Last readable offset less WINDOW_LOW, signed 64 bits; -1 if nothing may be read."""
+WINDOW_WRITE: Final = 0x2C0
+"""Last writable offset less WINDOW_LOW, signed 64 bits; -1 if nothing may be written."""
 STACK_TOP: Final = 0x400
 """A small stack for PUSHFQ and POPFQ grows down from here."""
 FX_AREA: Final = 0x400

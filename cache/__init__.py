@@ -1,0 +1,1 @@
+"""The translation cache: code memory, the index of fragments, chaining, page links and eviction."""

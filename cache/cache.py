@@ -1,0 +1,269 @@
+"""The translation cache proper: fragments by key, chained, linked to the pages they came from, bounded by LRU."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Callable, Iterable
+
+from lru import LRU
+
+from cache.memory import CodeMemory
+from cache.tables import LookupTables
+from translator.unit import Exit, Fragment, Point
+
+Key = tuple[int, int, int]
+"""(context, EIP, guest-physical address)."""
+
+
+class Way:
+    """An exit of a placed fragment.  ``target`` is the fragment it is chained to, if any."""
+
+    __slots__ = ("exit", "number", "placed", "target")
+
+    def __init__(self, number: int, placed: Placed, exit_: Exit) -> None:
+        self.number = number
+        self.placed = placed
+        self.exit = exit_
+        self.target: Placed | None = None
+
+
+class Placed:
+    """A fragment in code memory."""
+
+    __slots__ = (
+        "address", "entry", "eip", "incoming", "insns", "key", "length", "linear", "live", "pages", "point_offsets",
+        "points", "size", "slots", "ways",
+    )  # fmt: skip
+
+    def __init__(self, key: Key, fragment: Fragment, address: int, pages: tuple[tuple[int, int, int], ...]) -> None:
+        self.key = key
+        self.eip = fragment.eip
+        self.linear = fragment.start
+        self.length = fragment.length
+        self.address = address
+        """Host address of the entry for indirect branches."""
+        self.entry = address + fragment.entry
+        """Host address of the entry for chained jumps."""
+        self.size = len(fragment.code)
+        self.insns = fragment.insns
+        self.pages = pages
+        """(guest-physical page number, first byte, last byte + 1 within it) of the source."""
+        self.points = fragment.points
+        self.point_offsets = [p.at for p in fragment.points]
+        self.ways: list[Way] = []
+        self.incoming: set[Way] = set()
+        self.slots: list[int] = []
+        self.live = True
+
+    def point(self, host: int) -> Point:
+        """What guest instruction the host address *host* inside this fragment belongs to."""
+        return self.points[bisect_right(self.point_offsets, host - self.address) - 1]
+
+
+class Counters:
+    """What happened to the cache since power-on."""
+
+    __slots__ = ("chained", "evictions", "flushes", "fragments_made", "guest_bytes", "host_bytes", "invalidations", "translated")
+
+    def __init__(self) -> None:
+        self.fragments_made = 0
+        self.translated: dict[str, int] = {}
+        self.guest_bytes = 0
+        self.host_bytes = 0
+        self.chained = 0
+        self.evictions = 0
+        self.flushes = 0
+        self.invalidations: dict[str, int] = {}
+
+
+class TranslationCache:
+    """Fragments in *code* memory that starts at host address *base*.
+
+    ``discard(start, end)`` is called before bytes that may have run are used again; ``watch(page)`` when the first
+    fragment of a guest page appears, ``unwatch(page)`` when the last one goes.
+    """
+
+    def __init__(
+        self,
+        code: memoryview,
+        base: int,
+        capacity: int,
+        tables: LookupTables,
+        discard: Callable[[int, int], None],
+        watch: Callable[[int], None],
+        unwatch: Callable[[int], None],
+        chaining: bool = True,
+    ) -> None:
+        self._code = code
+        self.base = base
+        self.memory = CodeMemory(capacity)
+        self.capacity = capacity
+        self.tables = tables
+        self._discard = discard
+        self._watch = watch
+        self._unwatch = unwatch
+        self.chaining = chaining
+        self._index: LRU[Key, Placed] = LRU(capacity // 32 + 1)
+        self.ways: list[Way | None] = [None]
+        """Exits by number; 0 is the common miss of indirect branches."""
+        self._free_numbers: list[int] = []
+        self._by_address: list[tuple[int, Placed]] = []
+        self._by_page: dict[int, set[Placed]] = {}
+        self.counters = Counters()
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes of code memory that fragments occupy."""
+        return self.memory.used
+
+    def lookup(self, key: Key) -> Placed | None:
+        """The fragment of *key*, which becomes the most recently used."""
+        placed: Placed | None = self._index.get(key)
+        return placed
+
+    def at(self, host: int) -> Placed | None:
+        """The fragment that holds host address *host*."""
+        n = bisect_right(self._by_address, host, key=lambda pair: pair[0]) - 1
+        if n < 0:
+            return None
+        placed = self._by_address[n][1]
+        return placed if host < placed.address + placed.size else None
+
+    def pages(self) -> Iterable[int]:
+        """Guest-physical pages that fragments came from."""
+        return self._by_page.keys()
+
+    def on_page(self, page: int) -> set[Placed]:
+        """Fragments that came from a guest-physical page."""
+        return self._by_page.get(page, set())
+
+    def insert(self, key: Key, fragment: Fragment, pages: tuple[tuple[int, int, int], ...], keep: bool = True) -> Placed:
+        """Place a fragment, evicting the least recently used ones until it fits.
+
+        With *keep* false it is not entered in the index and is never chained to.
+        Raises ``MemoryError`` if it is larger than the whole cache.
+        """
+        size = len(fragment.code)
+        while (found := self.memory.allocate(size)) is None:
+            if not self._by_address:
+                raise MemoryError(f"a fragment of {size} bytes does not fit a translation cache of {self.capacity}")
+            self._evict()
+        offset, reused = found
+        address = self.base + offset
+        if reused:
+            self._discard(address, address + size)
+        placed = Placed(key, fragment, address, pages)
+        code = fragment.code
+        for exit_ in fragment.exits:
+            number = self._free_numbers.pop() if self._free_numbers else len(self.ways)
+            way = Way(number, placed, exit_)
+            if number == len(self.ways):
+                self.ways.append(way)
+            else:
+                self.ways[number] = way
+            placed.ways.append(way)
+            code[exit_.number : exit_.number + 4] = number.to_bytes(4, "little")
+            if exit_.cell >= 0:
+                code[exit_.cell : exit_.cell + 8] = (address + exit_.stub).to_bytes(8, "little")
+        self._code[offset : offset + size] = code
+        insort(self._by_address, (address, placed), key=lambda pair: pair[0])
+        if keep:
+            if (old := self._index.get(key)) is not None:
+                self.remove(old, "replaced")
+            self._index[key] = placed
+        for page, _, _ in pages:
+            fragments = self._by_page.get(page)
+            if fragments is None:
+                fragments = self._by_page[page] = set()
+                self._watch(page)
+            fragments.add(placed)
+        counters = self.counters
+        counters.fragments_made += 1
+        counters.guest_bytes += fragment.length
+        counters.host_bytes += size
+        for treatment, count in fragment.treatments.items():
+            counters.translated[treatment] = counters.translated.get(treatment, 0) + count
+        return placed
+
+    def chain(self, way: Way, target: Placed) -> None:
+        """Let a direct exit go to *target* without the VMM."""
+        if not self.chaining or not way.placed.live or not target.live or way.exit.cell < 0:
+            return
+        self._set_cell(way, target.entry)
+        way.target = target
+        target.incoming.add(way)
+        self.counters.chained += 1
+
+    def unchain(self, way: Way) -> None:
+        """Let a chained exit leave for the VMM again."""
+        if way.target is not None:
+            way.target.incoming.discard(way)
+            way.target = None
+            self._set_cell(way, way.placed.address + way.exit.stub)
+
+    def _set_cell(self, way: Way, host: int) -> None:
+        at = way.placed.address - self.base + way.exit.cell
+        self._code[at : at + 8] = host.to_bytes(8, "little")
+
+    def publish(self, table: int, placed: Placed) -> None:
+        """Let indirect branches find *placed* by lookup table number *table*."""
+        if self.chaining and placed.live:
+            placed.slots.append(self.tables.put(table, placed.linear, placed.address))
+
+    def _evict(self) -> None:
+        if len(self._index):
+            _, victim = self._index.peek_last_item()
+        else:
+            victim = self._by_address[0][1]
+        self.counters.evictions += 1
+        self.remove(victim)
+
+    def remove(self, placed: Placed, reason: str | None = None) -> None:
+        """Take a fragment out: nothing leads to it any more and its memory is free."""
+        if not placed.live:
+            return
+        placed.live = False
+        if reason:
+            self.counters.invalidations[reason] = self.counters.invalidations.get(reason, 0) + 1
+        for way in list(placed.incoming):
+            self.unchain(way)
+        for way in placed.ways:
+            if way.target is not None:
+                way.target.incoming.discard(way)
+                way.target = None
+            self.ways[way.number] = None
+            self._free_numbers.append(way.number)
+        for slot in placed.slots:
+            self.tables.drop(slot, placed.address)
+        if self._index.get(placed.key) is placed:
+            del self._index[placed.key]
+        n = bisect_right(self._by_address, placed.address, key=lambda pair: pair[0]) - 1
+        del self._by_address[n]
+        for page, _, _ in placed.pages:
+            fragments = self._by_page.get(page)
+            if fragments is not None:
+                fragments.discard(placed)
+                if not fragments:
+                    del self._by_page[page]
+                    self._unwatch(page)
+        self.memory.free(placed.address - self.base, placed.size)
+
+    def invalidate(self, page: int, first: int, last: int, reason: str) -> int:
+        """Drop fragments made from bytes [first, last) of a guest-physical page; returns how many."""
+        hit = [
+            placed
+            for placed in self._by_page.get(page, ())
+            if any(p == page and start < last and first < end for p, start, end in placed.pages)
+        ]
+        for placed in hit:
+            self.remove(placed, reason)
+        return len(hit)
+
+    def flush(self) -> None:
+        """Drop everything."""
+        for _, placed in list(self._by_address):
+            self.remove(placed)
+        self.counters.flushes += 1

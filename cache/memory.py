@@ -1,0 +1,76 @@
+"""Code memory: extents of the translation cache, handed out and taken back."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+
+ALIGNMENT = 16
+PAGE = 4096
+
+
+class CodeMemory:
+    """A first-fit allocator of [0, size) in bytes, aligned to 16.
+
+    Freed extents are merged and reused.  ``fresh`` is the lowest offset never handed out.  An extent that
+    would straddle a page without need is moved to the next one, because the host chains jumps inside a page only.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.fresh = 0
+        self.used = 0
+        self._starts: list[int] = []  # of free extents below ``fresh``, ascending
+        self._sizes: dict[int, int] = {}
+
+    def allocate(self, size: int) -> tuple[int, bool] | None:
+        """(offset, reused) of *size* bytes, or None if no extent is large enough.
+
+        *reused* says that code may have run there before.
+        """
+        size = -(-size // ALIGNMENT) * ALIGNMENT
+        for start in self._starts if self.fresh + size > self.size else ():
+            if self._sizes[start] >= size:
+                self._take(start, size)
+                self.used += size
+                return start, True
+        start = self.fresh
+        if size < PAGE // 2 and start // PAGE != (start + size - 1) // PAGE:
+            gap = -start % PAGE
+            if start + gap + size <= self.size:
+                self._give(start, gap)
+                start += gap
+        if start + size > self.size:
+            return None
+        self.fresh = start + size
+        self.used += size
+        return start, False
+
+    def free(self, start: int, size: int) -> None:
+        """Take an extent back."""
+        size = -(-size // ALIGNMENT) * ALIGNMENT
+        self.used -= size
+        self._give(start, size)
+
+    def _take(self, start: int, size: int) -> None:
+        left = self._sizes.pop(start) - size
+        self._starts.pop(bisect_left(self._starts, start))
+        if left:
+            self._give(start + size, left)
+
+    def _give(self, start: int, size: int) -> None:
+        if not size:
+            return
+        at = bisect_left(self._starts, start)
+        if at < len(self._starts) and self._starts[at] == start + size:
+            size += self._sizes.pop(self._starts.pop(at))
+        if at and (before := self._starts[at - 1]) + self._sizes[before] == start:
+            self._sizes[before] += size
+            return
+        insort(self._starts, start)
+        self._sizes[start] = size
+
+    def clear(self) -> None:
+        """Free everything; what was handed out before counts as reused from now on."""
+        self._starts = [0] if self.fresh else []
+        self._sizes = {0: self.fresh} if self.fresh else {}
+        self.used = 0

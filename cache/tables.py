@@ -1,0 +1,64 @@
+"""Lookup tables of indirect-branch targets: the low 16 bits of the linear address pick a host address.
+
+One table a context (mode and CS base).  An empty slot holds the miss stub; a filled one the entry of a
+fragment, which verifies that it is the right one.
+"""
+
+from __future__ import annotations
+
+from lru import LRU
+
+SLOTS = 0x1_0000
+TABLE_BYTES = 8 * SLOTS
+
+
+class LookupTables:
+    """Tables in the memory *quads* (64-bit words), found by context and recycled by LRU."""
+
+    def __init__(self, quads: memoryview, base: int, miss: int) -> None:
+        self._quads = quads
+        self._base = base
+        self._miss = miss
+        self._empty = memoryview(miss.to_bytes(8, "little") * SLOTS).cast("Q")
+        self._count = len(quads) // SLOTS
+        self._of: LRU[int, int] = LRU(max(self._count - 1, 1))
+        self._owners: dict[int, int] = {}
+        self._used = 1
+        self._quads[:SLOTS] = self._empty
+        self.never = base
+        """Host address of a table that is always empty."""
+
+    def table(self, context: int) -> int:
+        """The number of the context's table, empty if it is new."""
+        number = self._of.get(context)
+        if number is None:
+            if self._used < self._count:
+                number = self._used
+                self._used += 1
+            else:
+                _, number = self._of.peek_last_item()
+                del self._of[self._owners[number]]
+            self._owners[number] = context
+            self._of[context] = number
+            self._quads[number * SLOTS : (number + 1) * SLOTS] = self._empty
+        return number
+
+    def address(self, number: int) -> int:
+        """Host address of table *number*."""
+        return self._base + number * TABLE_BYTES
+
+    def put(self, number: int, linear: int, host: int) -> int:
+        """Send branches to *linear* to *host*; returns the slot's index for ``drop``."""
+        slot = number * SLOTS + (linear & 0xFFFF)
+        self._quads[slot] = host
+        return slot
+
+    def drop(self, slot: int, host: int) -> None:
+        """Empty a slot if it still holds *host*."""
+        if self._quads[slot] == host:
+            self._quads[slot] = self._miss
+
+    def clear(self) -> None:
+        """Empty all tables."""
+        for number in range(1, self._used):
+            self._quads[number * SLOTS : (number + 1) * SLOTS] = self._empty

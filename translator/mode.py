@@ -1,0 +1,40 @@
+"""The mode of a piece of code: everything of the CPU's state that its translation depends on.
+
+The mode is in the fragment's key so that it is not in the code: emitted code never asks in which mode it runs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+FLAT, BASED, WORD, CHECKED = range(4)
+"""Classes of segments, the cheapest first:
+
+FLAT     base 0, limit 4 GiB, readable and (data) writable: an offset is a linear address
+BASED    limit 4 GiB: only the base is added
+WORD     limit FFFFh, as in real mode: 16-bit offsets need no check, 32-bit ones do
+CHECKED  every access is checked against limits and rights
+"""
+
+
+class Mode(NamedTuple):
+    """What a translation depends on, but for the code's address and its CS base."""
+
+    code32: bool
+    """CS.D: the default operand and address size is 32 bits."""
+    stack32: bool
+    """SS.B: the stack pointer is ESP."""
+    protected: bool
+    """CR0.PE and not EFLAGS.VM."""
+    v86: bool
+    """EFLAGS.VM."""
+    user: bool
+    """CPL 3: runs at the host's CPL 3."""
+    io: bool
+    """CPL <= IOPL (or real mode): CLI and STI are allowed, POPF may change IF."""
+    supervisor: bool
+    """CPL 0: POPF may change IOPL, privileged instructions are allowed."""
+    step: bool
+    """EFLAGS.TF: a trap after each instruction."""
+    segments: tuple[int, int, int, int, int, int]
+    """Classes of ES CS SS DS FS GS."""

@@ -1,0 +1,33 @@
+"""A piece: the translation of one guest instruction, before it is placed in a fragment."""
+
+from __future__ import annotations
+
+from translator.decode import Insn
+from translator.operand import Branch, Emitter
+
+PLAIN, ENDS, ATTENTION, CALLOUT, BRANCH = range(5)
+"""What follows a piece in its block:
+
+PLAIN      the next instruction
+ENDS       the next instruction, in a block of its own (the budget must be exact here)
+ATTENTION  as ENDS, after a look whether an interrupt waits (the guest may have set IF)
+CALLOUT    the VMM
+BRANCH     chained exits
+"""
+
+
+class Piece:
+    """Code that may stand anywhere, and what to know of it."""
+
+    __slots__ = ("branches", "code", "fixes", "insn", "kind", "shadow", "stores")
+
+    def __init__(self, insn: Insn, kind: int, emitter: Emitter | None, shadow: bool = False, stores: bool = False) -> None:
+        self.insn = insn
+        self.kind = kind
+        self.code = bytes(emitter.code) if emitter else b""
+        self.fixes: tuple[tuple[int, int, str], ...] = tuple(emitter.fixes) if emitter else ()
+        self.branches: tuple[Branch, ...] = tuple(emitter.branches) if emitter else ()
+        self.shadow = shadow
+        """Interrupts are held off until after the next instruction (STI, MOV SS, POP SS)."""
+        self.stores = stores
+        """It may write guest memory."""

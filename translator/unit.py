@@ -1,0 +1,500 @@
+"""Translation units: a stretch of guest code becomes a fragment.
+
+A unit starts at a guest EIP and runs on in address order over conditional branches, within one guest page,
+until control surely leaves it or it is long enough.  Branches inside the unit are host jumps; the others are
+exits, which the cache chains.  The unit is cut into blocks; each takes its instructions off the budget in r14,
+and wherever a path through the unit can start or start over, one load checks that the budget covers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from translator import layout
+from translator.assembler import asm
+from translator.decode import Insn, TooLong, Truncated, Undefined, boundaries, decode
+from translator.expand import EMITTERS, ident, memory
+from translator.layout import SS
+from translator.mode import CHECKED, Mode
+from translator.operand import R8, R10, Emitter, block_operand, move_stack_pointer, stack
+from translator.piece import ATTENTION, BRANCH, CALLOUT, PLAIN, Piece
+from translator.rules import Row
+
+MAX_INSNS = 48
+"""The longest unit, in guest instructions."""
+PAGE = 4096
+MEMO_LIMIT = 200_000
+"""Remembered translations of single instructions, by bytes, in all modes together."""
+
+
+class Exit(NamedTuple):
+    """A way out of a fragment."""
+
+    kind: str
+    """direct, callout, fault, attention, undefined, changed (the code is no longer what was translated)."""
+    eip: int
+    """direct, attention: where the guest goes on.  Others: the instruction's own EIP."""
+    stub: int
+    """Host offset of the stub that leaves for the VMM; the exit's number stands 7 bytes before its end."""
+    number: int
+    """Host offset of the 4 bytes that hold the exit's number."""
+    cell: int
+    """direct: host offset of the 8-byte cell that holds the host address to go to; else -1."""
+    insn: Insn | None
+    """callout: the instruction."""
+    vector: int
+    """fault: the exception."""
+    refund: int
+    """Instructions that were taken off the budget but not executed."""
+
+
+class Point(NamedTuple):
+    """From host offset ``at`` on, a fault belongs to the guest instruction at ``eip``."""
+
+    at: int
+    eip: int
+    refund: int
+    fixes: tuple[tuple[int, int, str], ...]
+    """(start, end, text) relative to ``at``."""
+
+
+class Fragment(NamedTuple):
+    """Position-independent host code of a unit, but for exit numbers and cells."""
+
+    eip: int
+    mode: Mode
+    cs_base: int
+    code: bytearray
+    entry: int
+    """Host offset of the entry for chained jumps; offset 0 is the entry for indirect branches, which verifies r8d."""
+    exits: list[Exit]
+    points: list[Point]
+    insns: int
+    """Guest instructions translated."""
+    start: int
+    """First guest byte, as a linear address."""
+    length: int
+    """Guest bytes from there."""
+    treatments: dict[str, int]
+    """How many instructions of each treatment."""
+
+
+UNDEFINED = Row(0, 0, None, "", "(undefined)", "undefined", "", False, "", "", "n", False, False, "", "")
+"""The row of what has no row: #UD."""
+
+_RESTORE = asm("add al, 0x7f; sahf; mov rax, r10")
+_SAVE = asm("mov r10, rax; lahf; seto al")
+_INDIRECT = asm(f"movzx r9d, r8w; mov r10, [r15+{layout.TABLE}]; jmp [r10+r9*8]")
+_ATTENTION = asm(f"mov r9, rcx; movzx ecx, byte ptr [r15+{layout.ATTENTION}]") + b"\xe3\x08" + asm("mov rcx, r9")
+_RCX_BACK = asm("mov rcx, r9")
+_VERIFY = asm("xchg rcx, r9") + b"\xe3\x0a" + asm("xchg rcx, r9") + asm(f"jmp [r15+{layout.MISS_STUB}]") + _RCX_BACK
+_NARROW_COUNT = asm("mov r9, rcx; movzx ecx, cx") + b"\xe3\x08" + _RCX_BACK
+_STUB = asm(f"mov dword ptr [r15+{layout.EXIT_ID}], 0")[:-4]
+_TO_VMM = asm(f"jmp [r15+{layout.EXIT_STUB}]")
+
+
+def make_piece(insn: Insn, mode: Mode) -> Piece:
+    """Translate one instruction."""
+    row = insn.row
+    if row.treatment == "branch":
+        return Piece(insn, BRANCH, None, stores=row.how.startswith("call"))
+    if row.treatment == "callout":
+        return Piece(insn, CALLOUT, None)
+    e = Emitter(mode)
+    how = EMITTERS[row.how] if row.how else ident
+    kind = how(e, insn)
+    if kind is None:
+        return Piece(insn, CALLOUT, None)
+    shadow = row.how in ("mov_to_seg", "pop_seg") and (insn.reg == SS if row.modrm else insn.opcode == 0x17)
+    stores = row.treatment == "emulate" or (row.stores and insn.mem)
+    return Piece(insn, kind, e, shadow or row.how == "sti", stores)
+
+
+class Translator:
+    """Translates units.  Holds no state but the memory of what it translated before."""
+
+    def __init__(self) -> None:
+        self._memo: dict[Mode, dict[bytes, Piece]] = {}
+        self._remembered = 0
+
+    def translate(
+        self,
+        code: bytes,
+        more: Callable[[], bytes],
+        eip: int,
+        mode: Mode,
+        cs_base: int,
+        max_insns: int = MAX_INSNS,
+        single_block: bool = False,
+        verify: bool = False,
+    ) -> Fragment:
+        """Translate the unit at *eip*.
+
+        *code* holds the guest's bytes from there to the end of the page (or of the code segment); *more()* gives
+        the bytes that follow, for an instruction that straddles the page's end.  *single_block* stops at the first
+        branch; *verify* makes the fragment compare its source with memory each time it is entered.
+        Raises ``Truncated`` if even with *more* the first instruction is not complete, ``TooLong``, and whatever
+        *more* raises.
+        """
+        pieces = self._pieces(code, more, eip, mode, max_insns, single_block or verify, verify)
+        return _Layout(pieces, eip, mode, cs_base, verify).build(code)
+
+    def _pieces(
+        self, code: bytes, more: Callable[[], bytes], eip: int, mode: Mode, max_insns: int, single: bool, verify: bool
+    ) -> list[tuple[int, Piece]]:
+        memo = self._memo.get(mode)
+        if memo is None:
+            memo = self._memo[mode] = {}
+        code32 = mode.code32
+        pieces: list[tuple[int, Piece]] = []
+        targets: set[int] = set()
+        at = 0
+        lengths = iter(boundaries(code[:64], eip, code32))
+        while len(pieces) < max_insns and at < len(code):
+            length = next(lengths, 0)
+            if not length and pieces:
+                lengths = iter(boundaries(code[at : at + 64], eip + at, code32))
+                length = next(lengths, 0)
+            piece = memo.get(code[at : at + length]) if length else None
+            if piece is None:
+                piece = self._decode(code, at, more if not pieces else None, mode, memo)
+                if piece is None:
+                    break
+                if piece.insn.length != length:
+                    lengths = iter(boundaries(code[at + piece.insn.length : at + 64], eip + at + piece.insn.length, code32))
+            pieces.append((at, piece))
+            at += piece.insn.length
+            if piece.kind == PLAIN:
+                if verify and piece.stores:
+                    break
+                continue
+            if single:
+                break
+            if piece.kind == BRANCH:
+                target = _target(piece.insn, eip + at) if piece.insn.row.imm and piece.insn.row.how != "ret" else None
+                if target is not None:
+                    targets.add(target - eip)
+                if piece.insn.row.how in ("jcc", "loop"):
+                    continue
+            elif piece.kind != CALLOUT:
+                continue
+            if at not in targets:
+                break
+        return pieces
+
+    def _decode(
+        self, code: bytes, at: int, more: Callable[[], bytes] | None, mode: Mode, memo: dict[bytes, Piece]
+    ) -> Piece | None:
+        try:
+            try:
+                insn = decode(code[at : at + 16], mode.code32)
+            except Truncated:
+                if more is None:
+                    return None
+                insn = decode(code[at:] + more(), mode.code32)
+        except Undefined as undefined:
+            insn = Insn()
+            insn.raw = code[at : at + undefined.length]
+            insn.length = undefined.length
+            insn.row = UNDEFINED
+            return Piece(insn, CALLOUT, None)
+        except TooLong:
+            if more is None:
+                return None
+            raise
+        piece = make_piece(insn, mode)
+        if self._remembered >= MEMO_LIMIT:
+            for each in self._memo.values():
+                each.clear()
+            self._remembered = 0
+        memo[insn.raw] = piece
+        self._remembered += 1
+        return piece
+
+
+def _target(insn: Insn, next_eip: int) -> int:
+    """Where a relative branch goes: EIP is cut to 16 bits by a 16-bit operand size."""
+    target = next_eip + insn.imm
+    return target & 0xFFFF if insn.opsize == 2 else target & 0xFFFF_FFFF
+
+
+class _Layout:
+    """Lays the pieces of one unit out as host code."""
+
+    def __init__(self, pieces: list[tuple[int, Piece]], eip: int, mode: Mode, cs_base: int, verify: bool) -> None:
+        self.pieces = pieces
+        self.eip = eip
+        self.mode = mode
+        self.cs_base = cs_base
+        self.verify = verify
+        self.code = bytearray()
+        self.points: list[Point] = []
+        self.exits: list[Exit] = []
+        self.index = {at: n for n, (at, _) in enumerate(pieces)}
+        self.jumps: list[tuple[int, int]] = []  # (position of rel32, leader)
+        self.leaving: list[tuple[int, str, int, Insn | None, int, int, bool]] = []
+        self.labels: dict[int, int] = {}  # leader -> host offset
+        last_at, last = pieces[-1]
+        self.length = last_at + last.insn.length
+
+    def build(self, source: bytes) -> Fragment:
+        """The fragment."""
+        leaders, checked = self._leaders()
+        need = self._needs(leaders, checked)
+        code = self.code
+        linear = self.cs_base + self.eip & 0xFFFF_FFFF
+        code += b"\x45\x8d\x88" + (-linear & 0xFFFF_FFFF).to_bytes(4, "little") + _VERIFY  # lea r9d, [r8 - linear]
+        entry = len(code)
+        if self.verify:
+            self._compare(source[: self.length], linear)
+        bounds = [*leaders, len(self.pieces)]
+        for leader, end in zip(bounds, bounds[1:], strict=False):
+            self._block(leader, end, need[leader] if leader in checked else 0)
+        self._tail()
+        treatments: dict[str, int] = {}
+        for _, piece in self.pieces:
+            key = "callout" if piece.kind == CALLOUT else piece.insn.row.treatment
+            treatments[key] = treatments.get(key, 0) + 1
+        return Fragment(
+            self.eip, self.mode, self.cs_base, code, entry, self.exits, self.points, len(self.pieces), linear, self.length, treatments
+        )
+
+    # Blocks ------------------------------------------------------------------------------------------
+
+    def _internal(self, piece: Piece, next_at: int) -> int:
+        """The leader that a relative branch goes to, or -1 if it leaves the unit."""
+        if self.verify or not piece.insn.row.imm or piece.insn.row.how == "ret":
+            return -1
+        return self.index.get(_target(piece.insn, self.eip + next_at) - self.eip, -1)
+
+    def _leaders(self) -> tuple[list[int], set[int]]:
+        """Indices of pieces that start a block, and those of them that check the budget."""
+        leaders, checked = {0}, {0}
+        for n, (at, piece) in enumerate(self.pieces):
+            if piece.kind == PLAIN:
+                continue
+            if n + 1 < len(self.pieces):
+                leaders.add(n + 1)
+            if piece.kind == BRANCH and (to := self._internal(piece, at + piece.insn.length)) >= 0:
+                leaders.add(to)
+                if to <= n:
+                    checked.add(to)
+        return sorted(leaders), checked
+
+    def _needs(self, leaders: list[int], checked: set[int]) -> dict[int, int]:
+        """The longest path in instructions from each leader to an exit or the next check."""
+        need: dict[int, int] = {}
+        bounds = [*leaders, len(self.pieces)]
+        for i in range(len(leaders) - 1, -1, -1):
+            leader, end = bounds[i], bounds[i + 1]
+            at, last = self.pieces[end - 1]
+            following = []
+            if last.kind == BRANCH:
+                if (to := self._internal(last, at + last.insn.length)) > end - 1:
+                    following.append(to)
+                falls = last.insn.row.how in ("jcc", "loop")
+            else:
+                falls = last.kind != CALLOUT
+            if falls and end < len(self.pieces):
+                following.append(end)
+            need[leader] = end - leader + max((0 if f in checked else need[f] for f in following), default=0)
+        return need
+
+    def _block(self, leader: int, end: int, check: int) -> None:
+        code, count = self.code, end - leader
+        self.labels[leader] = len(code)
+        self.points.append(Point(len(code), self.eip + self.pieces[leader][0], 0, ()))
+        if check:
+            code += b"\x45\x0f\xb6\x4e" + (-check).to_bytes(1, "little", signed=True)  # movzx r9d, byte [r14 - check]
+        code += b"\x4d\x8d\x76" + (-count).to_bytes(1, "little", signed=True)  # lea r14, [r14 - count]
+        for n in range(leader, end):
+            at, piece = self.pieces[n]
+            refund = count - (n - leader)
+            eip = self.eip + at & 0xFFFF_FFFF
+            start = len(code)
+            if piece.code or piece.kind >= CALLOUT:
+                self.points.append(Point(start, eip, refund, piece.fixes))
+            code += piece.code
+            for branch in piece.branches:
+                # A callout completes the instruction, so only those after it are given back.
+                back = refund if branch.kind == "fault" else refund - 1
+                insn = piece.insn if branch.kind == "callout" else None
+                self.leaving.append((start + branch.at, branch.kind, eip, insn, branch.value, back, branch.restore))
+        at, piece = self.pieces[end - 1]
+        eip, after = self.eip + at & 0xFFFF_FFFF, self.eip + at + piece.insn.length
+        if piece.kind == BRANCH:
+            getattr(self, "_" + piece.insn.row.how)(piece.insn, after, self._internal(piece, at + piece.insn.length))
+        elif piece.kind == CALLOUT:
+            kind = "undefined" if piece.insn.row is UNDEFINED else "callout"
+            self._leave(kind, eip, piece.insn)
+        else:
+            if piece.kind == ATTENTION:
+                code += _ATTENTION
+                self._leave("attention", after & 0xFFFF_FFFF, vector=piece.shadow)
+                code += _RCX_BACK
+            if end == len(self.pieces):
+                self._go(after)
+
+    # Ways out ------------------------------------------------------------------------------------------
+
+    def _leave(self, kind: str, eip: int, insn: Insn | None = None, vector: int = 0) -> None:
+        """JMP rel32 to an exit."""
+        self.code += b"\xe9\0\0\0\0"
+        self.leaving.append((len(self.code) - 4, kind, eip, insn, vector, 0, False))
+
+    def _go(self, eip: int, internal: int = -1) -> None:
+        """JMP rel32 to a block of this unit or to a direct exit."""
+        self.code += b"\xe9\0\0\0\0"
+        self._bind(len(self.code) - 4, eip, internal)
+
+    def _bind(self, at: int, eip: int, internal: int) -> None:
+        if internal >= 0:
+            self.jumps.append((at, internal))
+        else:
+            self.leaving.append((at, "direct", eip & 0xFFFF_FFFF, None, 0, 0, False))
+
+    def _indirect(self) -> None:
+        """To the EIP in r10d by the lookup table."""
+        if self.cs_base:
+            self.code += b"\x45\x8d\x82" + self.cs_base.to_bytes(4, "little")  # lea r8d, [r10 + cs_base]
+        else:
+            self.code += b"\x45\x89\xd0"  # mov r8d, r10d
+        self.code += _INDIRECT
+
+    def _fallthrough(self, eip: int) -> None:
+        """Go on after a conditional branch: nothing to do if that block follows."""
+        if eip - self.eip not in self.index:
+            self._go(eip)
+
+    def _jmp(self, insn: Insn, after: int, internal: int) -> None:
+        self._go(_target(insn, after), internal)
+
+    def _jcc(self, insn: Insn, after: int, internal: int) -> None:
+        self.code += bytes((0x0F, 0x80 | insn.opcode & 0x0F)) + b"\0\0\0\0"
+        self._bind(len(self.code) - 4, _target(insn, after), internal)
+        self._fallthrough(after)
+
+    def _loop(self, insn: Insn, after: int, internal: int) -> None:
+        code, target = self.code, _target(insn, after)
+        following = self.index.get(after - self.eip, -1)
+        if insn.adsize == 4:
+            code += bytes((0x67, insn.opcode, 5))
+            self._go(after, following)
+            self._go(target, internal)
+            return
+        if insn.opcode != 0xE3:
+            code += asm("lea r8d, [rcx-1]; mov cx, r8w")
+            if insn.opcode != 0xE2:
+                code += b"\x0f\x85\0\0\0\0" if insn.opcode == 0xE1 else b"\x0f\x84\0\0\0\0"
+                self._bind(len(code) - 4, after, following)
+        zero, nonzero = ((target, internal), (after, following))
+        if insn.opcode != 0xE3:
+            zero, nonzero = nonzero, zero
+        code += _NARROW_COUNT
+        self._go(*nonzero)
+        code += _RCX_BACK
+        self._go(*zero)
+
+    def _push_return(self, insn: Insn, after: int, keep_r10: bool) -> None:
+        e = Emitter(self.mode)
+        size = insn.opsize
+        park = keep_r10 and self.mode.segments[SS] == CHECKED
+        if park:
+            e.op(b"\x89", R10, block_operand(layout.SCRATCH), wide=True)
+        slot = stack(e, -size, size, True)
+        imm = (after & (1 << 8 * size) - 1).to_bytes(size, "little")
+        e.op(b"\xc7", 0, slot, imm, b"\x66" if size == 2 else b"")
+        if park:
+            e.op(b"\x8b", R10, block_operand(layout.SCRATCH), wide=True)
+        move_stack_pointer(e, -size)
+        self._append(e, after - insn.length)
+
+    def _append(self, e: Emitter, eip: int) -> None:
+        """Add code of a branch that may fault; its instruction is the last of its block."""
+        start = len(self.code)
+        self.code += e.code
+        for branch in e.branches:
+            self.leaving.append((start + branch.at, branch.kind, eip & 0xFFFF_FFFF, None, branch.value, 1, branch.restore))
+
+    def _call(self, insn: Insn, after: int, internal: int) -> None:
+        self._push_return(insn, after, False)
+        self._go(_target(insn, after), internal)
+
+    def _target_in_r10(self, insn: Insn, after: int) -> None:
+        e = Emitter(self.mode)
+        if insn.mem:
+            e.load(R10, insn.opsize, memory(e, insn, insn.opsize, False))
+        elif insn.opsize == 4:
+            e.code += bytes((0x41, 0x89, 0xC2 | insn.rm << 3))  # mov r10d, reg
+        else:
+            e.code += bytes((0x44, 0x0F, 0xB7, 0xD0 | insn.rm))  # movzx r10d, reg16
+        self._append(e, after - insn.length)
+
+    def _jmp_rm(self, insn: Insn, after: int, internal: int) -> None:
+        self._target_in_r10(insn, after)
+        self._indirect()
+
+    def _call_rm(self, insn: Insn, after: int, internal: int) -> None:
+        self._target_in_r10(insn, after)
+        self._push_return(insn, after, True)
+        self._indirect()
+
+    def _ret(self, insn: Insn, after: int, internal: int) -> None:
+        e = Emitter(self.mode)
+        e.load(R10, insn.opsize, stack(e, 0, insn.opsize, False))
+        move_stack_pointer(e, insn.opsize + (insn.imm if insn.opcode == 0xC2 else 0))
+        self._append(e, after - insn.length)
+        self._indirect()
+
+    def _compare(self, source: bytes, linear: int) -> None:
+        """Compare the guest's code with what was translated; leave if it changed."""
+        code = self.code
+        code += _SAVE
+        for at in range(0, len(source), 8):
+            chunk = source[at : at + 8]
+            address = (linear + at & 0xFFFF_FFFF).to_bytes(4, "little")
+            if len(chunk) == 8:
+                code += b"\x49\xb9" + chunk + b"\x67\x4c\x39\x0c\x25" + address  # mov r9, imm64; cmp [address], r9
+                self._unless_equal()
+                continue
+            for n, byte in enumerate(chunk):
+                address = (linear + at + n & 0xFFFF_FFFF).to_bytes(4, "little")
+                code += b"\x67\x80\x3c\x25" + address + bytes((byte,))  # cmp byte [address], imm8
+                self._unless_equal()
+        code += _RESTORE
+
+    def _unless_equal(self) -> None:
+        self.code += b"\x0f\x85\0\0\0\0"
+        self.leaving.append((len(self.code) - 4, "changed", self.eip, None, 0, 0, True))
+
+    def _tail(self) -> None:
+        """Stubs and cells behind the blocks, and the jumps to them."""
+        code = self.code
+        for at, leader in self.jumps:
+            code[at : at + 4] = (self.labels[leader] - at - 4).to_bytes(4, "little", signed=True)
+        places: dict[tuple[object, ...], int] = {}
+        cells: list[int] = []
+        for at, kind, eip, insn, vector, refund, restore in self.leaving:
+            key = (kind, eip, vector, refund, restore)
+            place = places.get(key)
+            if place is None:
+                place = places[key] = len(code)
+                if kind == "direct":
+                    code += b"\xff\x25\0\0\0\0"  # jmp [rip + cell]
+                    cells.append(len(self.exits))
+                stub = len(code)
+                if restore:
+                    code += _RESTORE
+                code += _STUB
+                number = len(code)
+                code += b"\0\0\0\0" + _TO_VMM
+                self.exits.append(Exit(kind, eip, stub, number, place if kind == "direct" else -1, insn, vector, refund))
+            code[at : at + 4] = (place - at - 4).to_bytes(4, "little", signed=True)
+        code += bytes(-len(code) % 8)
+        for n in cells:
+            exit_ = self.exits[n]
+            jump = exit_.cell
+            code[jump + 2 : jump + 6] = (len(code) - jump - 6).to_bytes(4, "little", signed=True)
+            self.exits[n] = exit_._replace(cell=len(code))
+            code += bytes(8)
