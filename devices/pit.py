@@ -27,6 +27,9 @@ TRIGGERED = (1, 5)
 """Modes in which a rising gate starts the count and its level does not matter."""
 PERIODIC = (2, 3)
 
+WEIGHTS = (1, 10, 100, 1000)
+"""Of the digits of a BCD count."""
+
 
 def ticks_at(now: int) -> int:
     """How many clock pulses the chip has had at *now* (ns)."""
@@ -40,12 +43,12 @@ def time_of(tick: int) -> int:
 
 def from_bcd(value: int) -> int:
     """Four decimal digits, 0..9999; digits above 9 carry, modulo 10,000."""
-    return sum((value >> 4 * n & 15) * 10**n for n in range(4)) % 10_000
+    return sum((value >> 4 * n & 15) * WEIGHTS[n] for n in range(4)) % 10_000
 
 
 def to_bcd(value: int) -> int:
     """0..9999 as four decimal digits."""
-    return sum(value // 10**n % 10 << 4 * n for n in range(4))
+    return sum(value // WEIGHTS[n] % 10 << 4 * n for n in range(4))
 
 
 @dataclass
@@ -210,7 +213,7 @@ class Counter:
         self.written = self.null_count = True
         if self.mode == 0:
             self.out = False
-        if self.mode in (0, 4) or self.mode in PERIODIC and not self.counting:
+        if self.mode in (0, 4) or (self.mode in PERIODIC and not self.counting):
             self.load = True
 
     def read(self) -> int:
@@ -220,7 +223,7 @@ class Counter:
             return value
         if self.count_latch:
             return self.count_latch.pop(0)
-        high = self.rw == RW_MSB or self.rw == RW_BOTH and self.high_next
+        high = self.rw == RW_MSB or (self.rw == RW_BOTH and self.high_next)
         self.high_next = self.rw == RW_BOTH and not high
         return self.count >> 8 if high else self.count & 0xFF
 
