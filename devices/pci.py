@@ -125,8 +125,9 @@ class PciState:
 class PciFunction(Device):
     """A function on bus 0: 256 bytes of configuration space, write masks, regions and INTx#.
 
-    A subclass gives ``config_reset`` and, if it holds more, ``state_type``, and overrides ``config_written`` where a register has effects.  Whoever
-    replaces ``state`` calls ``follow`` afterwards, so that the regions move to where the new state has them.
+    A subclass gives ``config_reset`` and, if it holds more, ``state_type``, and overrides ``config_written`` where
+    a register has effects.  Whoever replaces ``state`` calls ``follow`` afterwards, so that the regions move to
+    where the new state has them.
     """
 
     config_reset: ClassVar[bytes] = bytes(CONFIG_SIZE)
@@ -290,6 +291,7 @@ class PciBus(Device):
     """
 
     name = "pci"
+    state: PciBusState
 
     def __init__(self, functions: Iterable[PciFunction] = (), on_reset: Callable[[], None] = lambda: None) -> None:
         self.on_reset = on_reset
