@@ -73,14 +73,14 @@ def format_of(sectors: int) -> Format | None:
 class Drive:
     """A drive and the diskette in it.
 
-    ``type`` is the drive's CMOS type; by default it is one made for the diskette, or 1.44M if empty.
+    ``type`` is the drive's CMOS type (*cmos_type*); by default it is one made for the diskette, or 1.44M if empty.
     """
 
     __slots__ = ("disk", "format", "type")
 
-    def __init__(self, disk: Disk | None = None, type: int | None = None) -> None:
+    def __init__(self, disk: Disk | None = None, cmos_type: int | None = None) -> None:
         self.insert(disk)
-        self.type = type if type is not None else self.format.drive if self.format else 4
+        self.type = cmos_type if cmos_type is not None else self.format.drive if self.format else 4
 
     def insert(self, disk: Disk | None) -> None:
         """Change the diskette.  Raises ``ValueError`` if the image is too large for any format."""
