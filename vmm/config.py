@@ -153,7 +153,7 @@ class MachineConfig:
 
     def images(self) -> dict[str, Path]:
         """Every file that the guest is to be given, by the option that names it."""
-        named = {"IMAGE": self.image, "-bios": self.bios, "-kernel": self.kernel, "-initrd": self.initrd}
+        named = {"image": self.image, "-bios": self.bios, "-kernel": self.kernel, "-initrd": self.initrd}
         found = {option: path for option, path in named.items() if path is not None}
         if self.vgabios is not None:
             found["-device VGA,romfile="] = self.vgabios
