@@ -1,0 +1,70 @@
+# run, test, check and bench need nothing before them: they make .venv and fetch the guests themselves.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+BIN := $(VENV)/bin
+
+# What only the tests need: a 32-bit compiler and an assembler for guests of our own, QEMU as an oracle.
+PACKAGES := gcc gcc-multilib nasm qemu-system-x86
+
+.DEFAULT_GOAL := help
+.PHONY: help setup packages run test check bench clean
+
+help:
+	@echo 'make run      set up, fetch the guests, boot GRUB from the BIOS, print the statistics'
+	@echo 'make test     set up, fetch the guests, run all tests'
+	@echo 'make check    ruff, mypy --strict, and all tests'
+	@echo 'make bench    the benchmarks of perf/'
+	@echo 'make setup    Debian packages that tests need, and .venv with the vmm command in it'
+	@echo 'make clean    remove what was made here (not the fetched guests: vmm doctor says where they are)'
+
+setup: packages $(READY)
+
+# The stamp is made last, so that an interrupted set-up is repeated.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'Python 3.11 or newer is needed (or set PYTHON=...)' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo 'Python cannot make virtual environments; on Debian: apt-get install python3-venv' >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# Without root and apt-get the tests that need these packages are skipped.
+packages:
+	@missing=''; \
+	for package in $(PACKAGES); do \
+		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	done; \
+	[ -z "$$missing" ] && exit 0; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "No apt-get here: tests that need$$missing are skipped where those are missing." >&2; exit 0; \
+	fi; \
+	if [ "$$(id -u)" = 0 ]; then root=''; elif sudo -n true 2>/dev/null; then root='sudo -n'; else \
+		echo "To run every test, install:$$missing (apt-get install$$missing, as root)." >&2; exit 0; \
+	fi; \
+	$$root apt-get -qq update; \
+	$$root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends $$missing >/dev/null \
+		|| echo "These packages could not be installed, the tests that need them are skipped:$$missing" >&2
+
+run: $(READY)
+	$(BIN)/vmm demo
+
+# A guest that cannot be fetched is named; the tests that need it are then skipped.
+test: setup
+	-$(BIN)/vmm guests fetch
+	$(BIN)/python -m pytest -n auto
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	-$(BIN)/vmm guests fetch
+	$(BIN)/python -m pytest -n auto
+
+bench: $(READY)
+	$(BIN)/python -m perf
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
