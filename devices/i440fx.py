@@ -59,17 +59,14 @@ class I440fx(PciFunction):
         self._attributes = [0] * len(PAM_REGIONS)
         self._smram_open = False
 
-    def config_write(self, offset: int, size: int, value: int) -> None:
-        old = self.state.config[SMRAM]
-        super().config_write(offset, size, value)
-        new = self.state.config[SMRAM] & ~7 | SMRAM_C_BASE_SEG
+    def config_written(self, before: bytes) -> None:
+        old, new = before[SMRAM], self.state.config[SMRAM] & ~7 | SMRAM_C_BASE_SEG
         if old & SMRAM_D_LCK:
             frozen = SMRAM_D_LCK | SMRAM_D_OPEN | SMRAM_G_SMRAME
             new = new & ~frozen | old & frozen
         elif new & SMRAM_D_LCK:
             new &= ~SMRAM_D_OPEN
         self.state.config[SMRAM] = new
-        self.follow()
 
     def follow(self) -> None:
         super().follow()

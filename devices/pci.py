@@ -94,7 +94,7 @@ class Region:
 
     *register* is the offset of the base register; *size* (bytes) is a power of two, at least 4 for I/O, 16 for
     memory, 2 KiB for the expansion ROM.  ``read(offset, size)`` and ``write(offset, size, value)`` serve it;
-    *widths* are as in ``Ports``.  A region that is plain memory has neither, and whoever maps it knows the memory.
+    *widths* are as in ``Ports``.  A region that is plain memory has *memory* instead, *size* bytes; ``bytes`` are ROM.
     """
 
     register: int
@@ -103,6 +103,7 @@ class Region:
     read: Callable[[int, int], int] | None = None
     write: Callable[[int, int, int], None] | None = None
     widths: tuple[int, ...] = (1, 2, 4)
+    memory: bytes | bytearray | memoryview | None = field(default=None, repr=False)
     prefetchable: bool = False
 
 
@@ -173,18 +174,19 @@ class PciFunction(Device):
     def config_write(self, offset: int, size: int, value: int) -> None:
         """Store what the masks let through, then act on it."""
         config = self.state.config
+        before = bytes(config)
         for n in range(offset, offset + size):
             byte = value >> 8 * (n - offset) & 0xFF
             mask = self._writable[n]
             config[n] = config[n] & ~mask | byte & mask
             if n == STATUS + 1:
                 config[n] &= ~(byte & STATUS_CLEARED_BY_ONES)
-        self.config_written(offset, size)
+        self.config_written(before)
         self._drive()
         self.follow()
 
-    def config_written(self, offset: int, size: int) -> None:
-        """Registers at offset..offset+size-1 were written: what a chip does beyond storing them."""
+    def config_written(self, before: bytes) -> None:
+        """The configuration space was written, and was *before*: what a chip does beyond storing."""
 
     def register(self, offset: int, size: int) -> int:
         """A register of the configuration space, little-endian."""

@@ -100,7 +100,7 @@ class Piix3Isa(PciFunction):
         super().reset()
         self._route()
 
-    def config_written(self, offset: int, size: int) -> None:
+    def config_written(self, before: bytes) -> None:
         self._route()
 
     def _route(self) -> None:
@@ -257,7 +257,7 @@ class Piix4Pm(PciFunction):
             return None
         return self.register(PMBA, 2) & -PM_SIZE or None
 
-    def config_written(self, offset: int, size: int) -> None:
+    def config_written(self, before: bytes) -> None:
         self.state.config[PMBA] |= 1
 
     def _read_apm(self, port: int, size: int) -> int:

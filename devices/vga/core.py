@@ -210,11 +210,11 @@ class Vga(Device):
     def ports(self) -> Sequence[Ports]:
         crtc = ("CRTC_INDEX", "CRTC_DATA")
         return (
-            Ports(reg.CRTC_INDEX - reg.MONO_TO_COLOR, 2, self._read_port, self._write_port, names=crtc),
-            Ports(reg.INPUT_STATUS_1 - reg.MONO_TO_COLOR, 1, self._read_port, self._write_port),
-            Ports(reg.ATTRIBUTE_ADDRESS, 16, self._read_port, self._write_port, names=COMMON_NAMES),
-            Ports(reg.CRTC_INDEX, 2, self._read_port, self._write_port, names=crtc),
-            Ports(reg.INPUT_STATUS_1, 1, self._read_port, self._write_port, names=("INPUT_STATUS_1",)),
+            Ports(reg.CRTC_INDEX - reg.MONO_TO_COLOR, 2, self.read_port, self.write_port, names=crtc),
+            Ports(reg.INPUT_STATUS_1 - reg.MONO_TO_COLOR, 1, self.read_port, self.write_port),
+            Ports(reg.ATTRIBUTE_ADDRESS, 16, self.read_port, self.write_port, names=COMMON_NAMES),
+            Ports(reg.CRTC_INDEX, 2, self.read_port, self.write_port, names=crtc),
+            Ports(reg.INPUT_STATUS_1, 1, self.read_port, self.write_port, names=("INPUT_STATUS_1",)),
             Ports(dispi.INDEX_PORT, 4, self._read_dispi, self._write_dispi, (1, 2), ("DISPI_INDEX", "DISPI_DATA")),
         )
 
@@ -227,14 +227,16 @@ class Vga(Device):
             return port if color else 0
         return 0 if color else port + reg.MONO_TO_COLOR
 
-    def _read_port(self, port: int, size: int) -> int:
+    def read_port(self, port: int, size: int) -> int:
+        """The VGA register at *port*, a byte."""
         moved = self._moved(port)
         if not moved:
             return float_read(port, size)
         read = self._reads.get(moved)
         return read() if read else 0
 
-    def _write_port(self, port: int, size: int, value: int) -> None:
+    def write_port(self, port: int, size: int, value: int) -> None:
+        """Write the VGA register at *port*, a byte."""
         write = self._writes.get(self._moved(port))
         if write:
             write(value)
@@ -334,7 +336,8 @@ class Vga(Device):
     def _read_dispi(self, port: int, size: int) -> int:
         if size != 2:
             return float_read(port, size)
-        return self.state.dispi.index if port == dispi.INDEX_PORT else self.read_dispi()
+        extensions = self.state.dispi
+        return extensions.index if port == dispi.INDEX_PORT else self.read_dispi(extensions.index)
 
     def _write_dispi(self, port: int, size: int, value: int) -> None:
         if size != 2:
@@ -342,16 +345,16 @@ class Vga(Device):
         if port == dispi.INDEX_PORT:
             self.state.dispi.index = value
         else:
-            self.write_dispi(value)
+            self.write_dispi(self.state.dispi.index, value)
 
-    def read_dispi(self) -> int:
-        """The DISPI register that the index names."""
-        return self.state.dispi.read(len(self.memory))
+    def read_dispi(self, index: int) -> int:
+        """DISPI register *index*, 16 bits."""
+        return self.state.dispi.read(index, len(self.memory))
 
-    def write_dispi(self, value: int) -> None:
-        """Write the DISPI register that the index names."""
+    def write_dispi(self, index: int, value: int) -> None:
+        """Write DISPI register *index*, 16 bits."""
         extensions = self.state.dispi
-        switched_on = extensions.write(value, len(self.memory))
+        switched_on = extensions.write(index, value, len(self.memory))
         if extensions.enabled:
             self._follow_dispi()
         self._set_window()

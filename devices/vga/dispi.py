@@ -55,20 +55,19 @@ class Dispi:
         """Byte offset of the first pixel shown."""
         return self.registers[Y_OFFSET] * self.pitch + self.registers[X_OFFSET] * BITS.get(self.registers[BPP], 8) // 8
 
-    def read(self, memory_size: int) -> int:
-        """The data port: the register of the current index."""
-        if self.index == VIDEO_MEMORY_64K:
+    def read(self, index: int, memory_size: int) -> int:
+        """Register *index* of a chip with *memory_size* bytes."""
+        if index == VIDEO_MEMORY_64K:
             return memory_size >> 16
-        if self.index not in STORED:
+        if index not in STORED:
             return 0
-        if self.registers[ENABLE] & GETCAPS and self.index in CAPABILITIES:
-            return CAPABILITIES[self.index]
-        return self.registers[self.index]
+        if self.registers[ENABLE] & GETCAPS and index in CAPABILITIES:
+            return CAPABILITIES[index]
+        return self.registers[index]
 
-    def write(self, value: int, memory_size: int) -> bool:
-        """Write the register of the current index; true if a mode has just been switched on."""
+    def write(self, index: int, value: int, memory_size: int) -> bool:
+        """Write register *index*; true if that has just switched a mode on."""
         r = self.registers
-        index = self.index
         was_enabled = self.enabled
         if index == ID:
             if ID0 <= value <= ID5:
