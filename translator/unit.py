@@ -151,7 +151,7 @@ class Translator:
         targets: set[int] = set()
         at = 0
         lengths = iter(boundaries(code[:64], eip, code32))
-        while len(pieces) < max_insns and at < len(code):
+        while (len(pieces) < max_insns or pieces[-1][1].shadow) and at < len(code):
             length = next(lengths, 0)
             if not length and pieces:
                 lengths = iter(boundaries(code[at : at + 64], eip + at, code32))
@@ -450,6 +450,8 @@ class _Layout:
     def _compare(self, source: bytes, linear: int) -> None:
         """Compare the guest's code with what was translated; leave if it changed."""
         code = self.code
+        start = len(code)
+        at_point = len(self.points)
         code += _SAVE
         for at in range(0, len(source), 8):
             chunk = source[at : at + 8]
@@ -463,6 +465,7 @@ class _Layout:
                 code += b"\x67\x80\x3c\x25" + address + bytes((byte,))  # cmp byte [address], imm8
                 self._unless_equal()
         code += _RESTORE
+        self.points.insert(at_point, Point(start, self.eip, 0, ((len(_SAVE), len(code) - start, "saved"),)))
 
     def _unless_equal(self) -> None:
         self.code += b"\x0f\x85\0\0\0\0"

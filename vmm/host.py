@@ -1,0 +1,353 @@
+"""The host machine: one Unicorn engine in long mode, with page tables that the VMM owns.
+
+The only file that imports Unicorn.  Host-physical memory:
+
+    0 .. 4 GiB          guest RAM at its guest-physical addresses
+    FRAMES ..           pages of the VMM's own: ROM images, filler pages, copies
+    CODE ..             the translation cache's code memory
+    BLOCK ..            vCPU block, lookup tables
+    TABLES ..           page tables
+    DEVICES + address   device memory at guest-physical *address*, by callbacks
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import struct
+from collections.abc import Callable
+
+from unicorn import UC_ARCH_X86, UC_HOOK_INSN_INVALID, UC_HOOK_INTR, UC_MODE_64, UC_PROT_ALL, Uc, UcError
+from unicorn import x86_const as x86
+from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TLB_FLUSH
+from unicorn.unicorn_py3.unicorn import uclib
+
+from translator import layout
+
+PAGE = 4096
+FRAMES = 0x1_0000_0000
+FRAMES_SIZE = 20 << 20
+CODE = 0x1_4000_0000
+BLOCK = 0x1_C000_0000
+TABLES = 0x2_0000_0000
+DEVICES = 0x8_0000_0000
+
+PRESENT, WRITABLE, USER, ACCESSED, DIRTY, NX = 1, 2, 4, 0x20, 0x40, 1 << 63
+_LINK = PRESENT | WRITABLE | USER | ACCESSED | DIRTY
+DATA = PRESENT | USER | ACCESSED | DIRTY | NX
+"""Rights of a page of the VMM's own or of an unpaged guest; with WRITABLE added where it may be written."""
+
+INVALID_OPCODE = 6
+PAGE_FAULT = 14
+EXIT_VECTOR = 0x20
+"""INT 20h in emitted code leaves for the VMM."""
+
+_EMPTY_TABLE = memoryview(bytes(PAGE)).cast("Q")
+_TLB_FLUSH = UC_CTL_TLB_FLUSH | UC_CTL_IO_WRITE << 30
+
+
+def _memory(size: int) -> tuple[mmap.mmap, int]:
+    """Anonymous memory and its address in this process."""
+    area = mmap.mmap(-1, size)
+    return area, ctypes.addressof(ctypes.c_char.from_buffer(area))
+
+
+class Space:
+    """An address space: the guest's 4 GiB by shadow tables, and the VMM's own part, which all spaces share."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.root = host.new_table()
+        pointers = host.new_table()
+        host.quads_of(self.root)[0] = pointers | _LINK
+        self._directories = []
+        entries = host.quads_of(pointers)
+        for n in range(4):
+            directory = host.new_table()
+            entries[n] = entries[n + 4] = directory | _LINK
+            self._directories.append(host.quads_of(directory))
+        self._tables: dict[int, memoryview] = {}
+        self._addresses: dict[int, int] = {}
+        for n in range(8, 512):
+            entries[n] = host.shared_pointers[n]
+
+    def entry(self, linear: int) -> int:
+        """The page-table entry of a guest linear address."""
+        table = self._tables.get(linear >> 21)
+        return table[linear >> 12 & 511] if table is not None else 0
+
+    def table(self, linear: int) -> memoryview:
+        """The page table (512 entries) that covers 2 MiB of guest linear addresses."""
+        number = linear >> 21
+        table = self._tables.get(number)
+        if table is None:
+            at = self._host.new_table()
+            table = self._tables[number] = self._host.quads_of(at)
+            self._addresses[number] = at
+            self._directories[number >> 9][number & 511] = at | _LINK
+        return table
+
+    def map(self, linear: int, entry: int) -> None:
+        """Set the entry of one page; taking rights away needs a ``Host.flush_tlb`` as well."""
+        self.table(linear)[linear >> 12 & 511] = entry
+
+    def clear(self) -> None:
+        """Drop all guest entries; needs a ``Host.flush_tlb`` as well."""
+        for number, at in self._addresses.items():
+            self._directories[number >> 9][number & 511] = 0
+            self._host.free_table(at)
+        self._tables.clear()
+        self._addresses.clear()
+
+
+class Host:
+    """The engine, its memory and its registers.
+
+    ``on_exit()`` is called when emitted code leaves by the exit stub; ``on_fault(vector, error, address)`` on a
+    host exception, with the error code and CR2 of a page fault.
+    """
+
+    def __init__(self, ram_size: int, tc_size: int, tables: int = 16, lookup_tables: int = 16) -> None:
+        self.uc = Uc(UC_ARCH_X86, UC_MODE_64)
+        self._areas = []
+        self.ram = self._map(0, max(ram_size, PAGE)) if ram_size else memoryview(b"")
+        self.frames = self._map(FRAMES, FRAMES_SIZE)
+        self._next_frame = 0
+        tc_size = -(-tc_size // PAGE) * PAGE
+        self.code = self._map(CODE, tc_size + PAGE)
+        table_bytes = lookup_tables * 8 * 65536
+        self._block_area = self._map(BLOCK, PAGE + table_bytes)
+        self.block = self._block_area[:PAGE]
+        self.lookup_tables = self._block_area[PAGE:].cast("Q")
+        self._tables_size = tables << 20
+        self._tables_area = self._map(TABLES, self._tables_size)
+        self._tables_quads = self._tables_area.cast("Q")
+        self._next_table = 0
+        self._free_tables: list[int] = []
+        self.shared_pointers = self._own_part(tc_size + PAGE, table_bytes)
+        self.space = Space(self)
+        self._start()
+        self.on_exit: Callable[[], None] = lambda: None
+        self.on_fault: Callable[[int, int, int], None] = lambda vector, error, address: None
+        self.failure: BaseException | None = None
+
+    # Memory ------------------------------------------------------------------------------------------
+
+    def _map(self, physical: int, size: int) -> memoryview:
+        size = -(-size // PAGE) * PAGE
+        area, address = _memory(size)
+        self._areas.append(area)
+        self.uc.mem_map_ptr(physical, size, UC_PROT_ALL, address)
+        return memoryview(area)
+
+    def new_table(self) -> int:
+        """Host-physical address of an empty page table.  Raises ``MemoryError`` when the arena is full."""
+        if self._free_tables:
+            at = self._free_tables.pop()
+            self._tables_quads[at // 8 : at // 8 + 512] = _EMPTY_TABLE
+        else:
+            at = self._next_table
+            self._next_table += PAGE
+            if self._next_table > self._tables_size:
+                raise MemoryError("the arena of shadow page tables is full")
+        return TABLES + at
+
+    def quads_of(self, table: int) -> memoryview:
+        """The 512 entries of a page table."""
+        at = (table - TABLES) // 8
+        return self._tables_quads[at : at + 512]
+
+    def free_table(self, table: int) -> None:
+        """Give a page table back."""
+        self._free_tables.append(table - TABLES)
+
+    def new_frames(self, size: int) -> int:
+        """Host-physical address of fresh pages of the VMM's own."""
+        at = self._next_frame
+        self._next_frame += -(-size // PAGE) * PAGE
+        if self._next_frame > FRAMES_SIZE:
+            raise MemoryError("no room for ROM images")
+        return FRAMES + at
+
+    def frame(self, physical: int, size: int = PAGE) -> memoryview:
+        """The memory of frames handed out by ``new_frames``."""
+        return self.frames[physical - FRAMES : physical - FRAMES + size]
+
+    def map_device(self, base: int, size: int, read: Callable[[int, int], int], write: Callable[[int, int, int], None]) -> None:
+        """Device memory: guest-physical [base, base + size) by callbacks with offsets and sizes in bytes.
+
+        Shadow entries reach it at host-physical DEVICES + base.  Callbacks must not raise.
+        """
+
+        def on_read(uc: Uc, offset: int, width: int, data: object) -> int:
+            return self._guard(lambda: read(offset, width), (1 << 8 * width) - 1)
+
+        def on_write(uc: Uc, offset: int, width: int, value: int, data: object) -> None:
+            self._guard(lambda: write(offset, width, value), 0)
+
+        self.uc.mmio_map(DEVICES + base, -(-size // PAGE) * PAGE, on_read, None, on_write, None)
+
+    def _own_part(self, code_size: int, table_bytes: int) -> list[int]:
+        """Page directories of code, vCPU block, lookup tables and the instruction budget."""
+        root = self.new_table()
+        pointers = self.quads_of(root)
+        roots = {0: pointers}
+
+        def put(linear: int, entry: int) -> None:
+            table = roots[0]
+            for shift in (30, 21):
+                index = linear >> shift & 511
+                if not table[index]:
+                    table[index] = self.new_table() | _LINK
+                table = self._tables_quads[((table[index] & 0xF_FFFF_FFFF_F000) - TABLES) // 8 :][:512]
+            table[linear >> 12 & 511] = entry
+
+        for offset in range(0, code_size, PAGE):
+            put(layout.TC_BASE + offset, CODE + offset | PRESENT | USER | ACCESSED | DIRTY)
+        put(layout.VCPU_BLOCK, BLOCK | DATA | WRITABLE)
+        for offset in range(0, table_bytes, PAGE):
+            put(layout.LOOKUP_TABLES + offset, BLOCK + PAGE + offset | DATA | WRITABLE)
+        # The budget: one page table whose entries all name one page, one directory whose entries all name that table.
+        page, table, directory = BLOCK | DATA, self.new_table(), self.new_table()
+        self.quads_of(table)[:] = memoryview(struct.pack("<Q", page) * 512).cast("Q")
+        self.quads_of(directory)[:] = memoryview(struct.pack("<Q", table | _LINK) * 512).cast("Q")
+        self._budget_pointers = self.new_table()
+        self.quads_of(self._budget_pointers)[layout.BUDGET_BASE >> 30 & 511] = directory | _LINK
+        return list(pointers)
+
+    # The engine -----------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        uc = self.uc
+        self.quads_of(self.space.root)[layout.BUDGET_BASE >> 39] = self._budget_pointers | _LINK
+        uc.reg_write(x86.UC_X86_REG_CR4, 0x620)  # PAE, OSFXSR, OSXMMEXCPT
+        uc.msr_write(0xC000_0080, 0xD01)  # EFER: NXE, LMA, LME, SCE
+        uc.reg_write(x86.UC_X86_REG_CR3, self.space.root)
+        uc.reg_write(x86.UC_X86_REG_CR0, 0x8001_0033)  # PG, WP, NE, ET, MP, PE
+        uc.reg_write(x86.UC_X86_REG_R15, layout.VCPU_BLOCK)
+        self._context = ctypes.c_void_p()
+        uclib.uc_context_alloc(uc._uch, ctypes.byref(self._context))
+        size = uclib.uc_context_size(uc._uch)
+        self.context = memoryview((ctypes.c_char * size).from_address(self._context.value or 0)).cast("B")
+        self._calibrate()
+        uc.hook_add(UC_HOOK_INTR, self._on_interrupt)
+        uc.hook_add(UC_HOOK_INSN_INVALID, self._on_invalid)
+
+    def _calibrate(self) -> None:
+        """Find where registers stand in a saved context: by values that occur nowhere else."""
+
+        def offset_of(register: int) -> int:
+            uc, sentinel = self.uc, 0x1122_3344_5566_7788
+            old = uc.reg_read(register)
+            uc.reg_write(register, sentinel)
+            uclib.uc_context_save(uc._uch, self._context)
+            uc.reg_write(register, old)
+            found = bytes(self.context).find(sentinel.to_bytes(8, "little"))
+            if found < 0:
+                raise RuntimeError("Unicorn's saved context has no register file where it is expected")
+            return found
+
+        dr0 = offset_of(x86.UC_X86_REG_DR0)
+        # CPUX86State (target/i386/cpu.h): error_code stands 16 bytes before dr[0], old_exception 96 after it.
+        self._error_at = dr0 - 16
+        self._pending_at = dr0 + 96
+        self._rip_at = offset_of(x86.UC_X86_REG_RIP)
+        self._gpr_at = offset_of(x86.UC_X86_REG_RAX)
+        if offset_of(x86.UC_X86_REG_R15) != self._gpr_at + 15 * 8:
+            raise RuntimeError("Unicorn's register file is not sixteen registers in order")
+
+    def _guard(self, call: Callable[[], int | None], default: int) -> int:
+        try:
+            return call() or 0
+        except BaseException as failure:
+            if self.failure is None:
+                self.failure = failure
+            self.uc.emu_stop()
+            return default
+
+    def _on_interrupt(self, uc: Uc, number: int, data: object) -> None:
+        try:
+            if number == EXIT_VECTOR:
+                self.on_exit()
+            else:
+                self._fault(number)
+        except BaseException as failure:  # nothing raised inside a callback may be lost
+            self.failure = failure
+            uc.emu_stop()
+
+    def _on_invalid(self, uc: Uc, data: object) -> bool:
+        try:
+            self._fault(INVALID_OPCODE)
+        except BaseException as failure:
+            self.failure = failure
+            uc.emu_stop()
+        return True
+
+    def _fault(self, number: int) -> None:
+        uch = self.uc._uch
+        uclib.uc_context_save(uch, self._context)
+        context = self.context
+        # Unicorn never clears the pending exception: a second fault would arrive as a double fault.
+        context[self._pending_at : self._pending_at + 4] = b"\xff\xff\xff\xff"
+        (error,) = struct.unpack_from("<I", context, self._error_at)
+        self.on_fault(number, error, self.uc.reg_read(x86.UC_X86_REG_CR2) if number == PAGE_FAULT else 0)
+        uclib.uc_context_restore(uch, self._context)
+
+    def run(self, start: int) -> None:
+        """Execute from host address *start* until ``stop``; raises whatever a callback raised."""
+        self.failure = None
+        try:
+            self.uc.emu_start(start, 0xFFFF_FFFF_FFFF_FFFF)
+        except UcError as error:
+            if self.failure is None:
+                raise RuntimeError(f"the host engine stopped: {error} at {self.uc.reg_read(x86.UC_X86_REG_RIP):#x}") from error
+        if self.failure is not None:
+            raise self.failure
+
+    def stop(self) -> None:
+        """Make ``run`` return."""
+        self.uc.emu_stop()
+
+    # In a fault handler: registers of the faulting instruction ----------------------------------------------
+
+    @property
+    def rip(self) -> int:
+        value: int = struct.unpack_from("<Q", self.context, self._rip_at)[0]
+        return value
+
+    @rip.setter
+    def rip(self, value: int) -> None:
+        struct.pack_into("<Q", self.context, self._rip_at, value)
+
+    def registers(self) -> tuple[int, ...]:
+        """RAX RCX RDX RBX RSP RBP RSI RDI R8..R15 at the fault."""
+        return struct.unpack_from("<16Q", self.context, self._gpr_at)
+
+    def flags(self) -> int:
+        """RFLAGS at the fault."""
+        value: int = self.uc.reg_read(x86.UC_X86_REG_EFLAGS)
+        return value
+
+    # Rights -----------------------------------------------------------------------------------------------
+
+    def flush_tlb(self) -> None:
+        """Forget cached translations: needed after rights were taken away in a page table."""
+        uclib.uc_ctl(self.uc._uch, _TLB_FLUSH)
+
+    def discard(self, start: int, end: int) -> None:
+        """Forget the engine's own translation of TC bytes that are about to be rewritten."""
+        self.uc.ctl_remove_cache(start, end)
+
+    def set_control(self, cr0: int, cr4: int) -> None:
+        """Mirror the bits of the guest's control registers that decide how copied instructions behave.
+
+        WP stays set whatever the guest says: traces on pages with code depend on it.
+        """
+        self.uc.reg_write(x86.UC_X86_REG_CR0, 0x8001_0031 | cr0 & 0xE)
+        self.uc.reg_write(x86.UC_X86_REG_CR4, 0x20 | cr4 & 0x600)
+
+    def close(self) -> None:
+        """Release the engine.  The object cannot be used any more."""
+        self.on_exit = lambda: None
+        self.on_fault = lambda vector, error, address: None
+        uclib.uc_context_free(self._context)
