@@ -12,7 +12,7 @@ from struct import pack, pack_into, unpack_from
 
 from vmm.loaders.entry import EntryState, RealModeKernel, SegmentState, flat_gdt, flat_mode, real_mode, registers
 from vmm.loaders.image import Image
-from vmm.loaders.options import EBDA_BASE, HIGH_RAM_BASE, USABLE, Kind, MemoryRange, Options, encode_text, pc_memory_map
+from vmm.loaders.options import EBDA_BASE, HIGH_RAM_BASE, USABLE, Kind, MemoryRange, Options, encode_text
 from vmm.loaders.placement import LOW_AREA, Placement, place_low
 
 SECTOR = 512

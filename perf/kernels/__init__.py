@@ -1,0 +1,1 @@
+"""Compute kernels for the comparison with other machines: freestanding C, no interrupts, no paging."""

@@ -1,0 +1,97 @@
+"""Builds the compute kernels: freestanding C, ``gcc -m32 -O2``, multiboot 1 ELF files.
+
+As a command: ``python -m perf.kernels.build [NAME...]`` prints the paths.  Results are kept in ``build/kernels`` by a
+hash of all that goes into them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCES = Path(__file__).parent
+CACHE = SOURCES.parents[1] / "build" / "kernels"
+FLAGS = [
+    "-m32",
+    "-O2",
+    "-std=gnu11",
+    "-march=i686",
+    "-ffreestanding",
+    "-nostdlib",
+    "-nostdinc",
+    "-static",
+    "-fno-pic",
+    "-no-pie",
+    "-fno-stack-protector",
+    "-fno-asynchronous-unwind-tables",
+    "-fno-tree-loop-distribute-patterns",
+    "-fcf-protection=none",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-main",
+    "-Wl,--build-id=none",
+    "-Wl,-z,noexecstack",
+]
+EXTRA_FLAGS = {"sse2": ("-msse2", "-mfpmath=sse")}
+COMMON = ("start.S", "runtime.c")
+INPUTS = (*COMMON, "runtime.h", "kernel.ld")
+EMPTY = "empty"
+"""The kernel that does nothing: its run is the start-up of a machine."""
+
+KERNELS = tuple(sorted(path.stem for path in SOURCES.glob("*.c") if path.stem not in {"runtime", EMPTY}))
+
+
+class BuildError(Exception):
+    """The compiler is missing or refused a kernel."""
+
+
+def compiler_includes() -> list[str]:
+    """gcc's own headers (``stdint.h``, ``emmintrin.h``) without the host's C library."""
+    result = subprocess.run(["gcc", "-print-file-name=include"], capture_output=True, text=True, check=True)
+    return ["-isystem", result.stdout.strip()]
+
+
+def build(name: str) -> Path:
+    """The path of the kernel *name*, built if its sources changed.  Raises ``BuildError``."""
+    if name != EMPTY and name not in KERNELS:
+        raise BuildError(f"there is no kernel {name!r}; there are {', '.join(KERNELS)}")
+    if not shutil.which("gcc"):
+        raise BuildError("gcc is not installed")
+    files = [SOURCES / file for file in (f"{name}.c", *INPUTS)]
+    flags = [*FLAGS, *EXTRA_FLAGS.get(name, ())]
+    digest = hashlib.sha256("\0".join(flags).encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    target = CACHE / f"{name}-{digest.hexdigest()[:16]}.elf"
+    if target.exists():
+        return target
+    CACHE.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(f".{os.getpid()}")
+    sources = [str(SOURCES / file) for file in (*COMMON, f"{name}.c")]
+    script = f"-Wl,-T,{SOURCES / 'kernel.ld'}"
+    command = ["gcc", *flags, *compiler_includes(), script, "-o", str(partial), *sources]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise BuildError(f"gcc cannot build the kernel {name}: {result.stderr.strip()}")
+    partial.replace(target)
+    return target
+
+
+def main() -> int:
+    """Build the named kernels, or all."""
+    try:
+        for name in sys.argv[1:] or (EMPTY, *KERNELS):
+            print(build(name))
+    except BuildError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
