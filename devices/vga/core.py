@@ -366,7 +366,7 @@ class Vga(Device):
         """Show the mode of the extensions in the VGA's own registers, as QEMU's does."""
         state = self.state
         r = state.dispi.registers
-        crtc, graphics, sequencer = state.crtc, state.graphics, state.sequencer
+        crtc, graphics = state.crtc, state.graphics
         graphics[reg.GR_MISC] = graphics[reg.GR_MISC] & ~0x0C | 0x04 | reg.MISC_GRAPHICS
         crtc[reg.CR_MODE] |= 3
         crtc[reg.CR_OFFSET] = state.dispi.pitch >> 3 & 0xFF
@@ -377,13 +377,7 @@ class Vga(Device):
         crtc[reg.CR_LINE_COMPARE] = 0xFF
         crtc[reg.CR_OVERFLOW] |= reg.OVERFLOW_LINE_COMPARE
         crtc[reg.CR_MAXIMUM_SCAN_LINE] = crtc[reg.CR_MAXIMUM_SCAN_LINE] & ~0x9F | 0x40
-        shift = reg.MODE_SHIFT_256
-        if r[dispi.BPP] == 4:
-            shift = 0
-            sequencer[reg.SR_CLOCKING] &= ~reg.CLOCKING_DCLK2
-        else:
-            sequencer[reg.SR_MEMORY_MODE] |= reg.MEMORY_CHAIN4
-            sequencer[reg.SR_MAP_MASK] |= 0x0F
+        shift = 0 if r[dispi.BPP] == 4 else reg.MODE_SHIFT_256
         graphics[reg.GR_MODE] = graphics[reg.GR_MODE] & ~0x60 | shift
 
     # The window ------------------------------------------------------------------------------------
@@ -399,11 +393,19 @@ class Vga(Device):
     def bank(self) -> int:
         """Where in the memory the 64-KiB window of a linear mode begins (bytes)."""
         select = self.state.graphics[reg.GR_MISC] >> reg.GR_MISC_MAP_SHIFT & 3
-        return self.state.dispi.registers[dispi.BANK] << 16 if select == 1 else 0
+        return self.state.dispi.bank << 16 if select == 1 else 0
+
+    @property
+    def _addressing(self) -> tuple[int, int]:
+        """Memory mode and map mask: the sequencer's, or in the linear modes chain-4 over all planes."""
+        state = self.state
+        if state.dispi.linear:
+            return reg.MEMORY_CHAIN4 | reg.MEMORY_OE_DISABLE, 0xF
+        return state.sequencer[reg.SR_MEMORY_MODE], state.sequencer[reg.SR_MAP_MASK]
 
     def _decide_window(self) -> Window:
         state = self.state
-        sequencer, graphics = state.sequencer, state.graphics
+        graphics = state.graphics
         if not state.misc & reg.MISC_ERAM:
             return NO_WINDOW
         base, size = reg.MEMORY_MAPS[graphics[reg.GR_MISC] >> reg.GR_MISC_MAP_SHIFT & 3]
@@ -412,7 +414,7 @@ class Vga(Device):
             and graphics[reg.GR_ROTATE] == 0
             and graphics[reg.GR_BIT_MASK] == 0xFF
         )
-        mode, mask = sequencer[reg.SR_MEMORY_MODE], sequencer[reg.SR_MAP_MASK]
+        mode, mask = self._addressing
         if mode & reg.MEMORY_CHAIN4:
             return Window(base, size, self.memory if mask == 0xF else None, self.bank)
         if (
@@ -457,7 +459,7 @@ class Vga(Device):
         if window.memory is not None:
             return window.memory[window.offset + at]
         state = self.state
-        if state.sequencer[reg.SR_MEMORY_MODE] & reg.MEMORY_CHAIN4:
+        if self._addressing[0] & reg.MEMORY_CHAIN4:
             return self.memory[window.offset + at]
         graphics = state.graphics
         if graphics[reg.GR_MODE] & reg.MODE_ODD_EVEN:
@@ -474,7 +476,7 @@ class Vga(Device):
             window.memory[window.offset + at] = value
             return
         state = self.state
-        mode, mask = state.sequencer[reg.SR_MEMORY_MODE], state.sequencer[reg.SR_MAP_MASK]
+        mode, mask = self._addressing
         if mode & reg.MEMORY_CHAIN4:
             if mask >> (at & 3) & 1:
                 self.memory[window.offset + at] = value

@@ -39,11 +39,18 @@ class Dispi:
 
     index: int = 0
     registers: list[int] = field(default_factory=_registers)
+    bank: int = 0
+    """The bank in use, in 64 KiB: the register's until the extensions are switched off."""
 
     @property
     def enabled(self) -> bool:
         """A mode of the extensions is on."""
         return bool(self.registers[ENABLE] & ENABLED)
+
+    @property
+    def linear(self) -> bool:
+        """A mode is on in which the memory counts up straight, not by planes."""
+        return self.enabled and self.registers[BPP] != 4
 
     @property
     def pitch(self) -> int:
@@ -73,12 +80,12 @@ class Dispi:
             if ID0 <= value <= ID5:
                 r[ID] = value
         elif index == BANK:
-            r[BANK] = value & (memory_size >> 16) - 1
+            r[BANK] = self.bank = value & (memory_size >> 16) - 1
         elif index == ENABLE:
             if value & ENABLED and not was_enabled:
                 r[VIRT_WIDTH] = r[X_OFFSET] = r[Y_OFFSET] = 0
             elif not value & ENABLED:
-                r[BANK] = 0
+                self.bank = 0
             r[ENABLE] = value
         elif index in STORED and index != VIRT_HEIGHT:
             r[index] = value

@@ -44,20 +44,19 @@ class StdVga(PciFunction):
         super().__init__(slot, 0, regions, mapper)
 
     def _read(self, offset: int, size: int) -> int:
-        if offset in VGA_PORTS:
-            vga = self.vga
-            ports = range(FIRST_PORT + offset - VGA_PORTS.start, FIRST_PORT + len(VGA_PORTS))[:size]
-            return sum(vga.read_port(port, 1) << 8 * n for n, port in enumerate(ports))
+        if offset in VGA_PORTS and offset + size <= VGA_PORTS.stop:
+            first = FIRST_PORT + offset - VGA_PORTS.start
+            return sum(self.vga.read_port(first + n, 1) << 8 * n for n in range(size))
         if offset in DISPI and size == 2 and not offset % 2:
             return self.vga.read_dispi((offset - DISPI.start) // 2)
-        if size == 4:
-            return EXTENDED.get(offset, 0)
+        if offset in EXTENDED and size == 4:
+            return EXTENDED[offset]
         return 0 if offset < VGA_PORTS.start else float_read(offset, size)
 
     def _write(self, offset: int, size: int, value: int) -> None:
-        if offset in VGA_PORTS:
-            ports = range(FIRST_PORT + offset - VGA_PORTS.start, FIRST_PORT + len(VGA_PORTS))[:size]
-            for n, port in enumerate(ports):
-                self.vga.write_port(port, 1, value >> 8 * n & 0xFF)
+        if offset in VGA_PORTS and offset + size <= VGA_PORTS.stop:
+            first = FIRST_PORT + offset - VGA_PORTS.start
+            for n in range(size):
+                self.vga.write_port(first + n, 1, value >> 8 * n & 0xFF)
         elif offset in DISPI and size == 2 and not offset % 2:
             self.vga.write_dispi((offset - DISPI.start) // 2, value)
