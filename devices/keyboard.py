@@ -111,6 +111,8 @@ class Keyboard:
     def write(self, value: int) -> None:
         """A byte from the host: a command or its argument.  It drops what is left of the last reply."""
         state = self.state
+        # Nobody types into a dialogue with the keyboard itself.
+        state.due = max(state.due, self._clock.now + KEY_INTERVAL)
         state.replies.clear()
         command, state.command = state.command, None
         # Arguments are below 80h: a command that comes instead of one is obeyed.

@@ -190,6 +190,9 @@ class Counter:
             elif self.mode in PERIODIC:
                 self.load = self.load or self.counting
         elif not level and self.mode in PERIODIC:
+            if self.counting and not self.out:
+                # OUT rises at once; the element keeps what it reads as, until a trigger loads it again.
+                self.left += self.loaded & 1 if self.mode == 3 else -1
             self.out = True
         self.gate = level
 

@@ -21,6 +21,8 @@ CMOS_SIZE = 128
 SECONDS, SECONDS_ALARM, MINUTES, MINUTES_ALARM, HOURS, HOURS_ALARM = range(6)
 DAY_OF_WEEK, DAY_OF_MONTH, MONTH, YEAR, REG_A, REG_B, REG_C, REG_D = range(6, 14)
 CENTURY = 0x32
+PS2_CENTURY = 0x37
+"""The PS/2's place for the century, decoded as 32h."""
 
 A_UIP, A_DV, A_DV_RUN, A_RS = 0x80, 0x70, 0x20, 0x0F
 B_SET, B_PIE, B_AIE, B_UIE, B_SQWE, B_DM, B_24H = 0x80, 0x40, 0x20, 0x10, 0x08, 0x04, 0x02
@@ -100,7 +102,8 @@ class Rtc(Device):
         )
 
     def _write_address(self, port: int, size: int, value: int) -> None:
-        self.state.address = value & ADDRESS_MASK
+        address = value & ADDRESS_MASK
+        self.state.address = CENTURY if address == PS2_CENTURY else address
         self.state.nmi_masked = bool(value & NMI_MASK)
 
     def _read(self, port: int, size: int) -> int:
