@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,28 +16,11 @@ from pathlib import Path
 
 SOURCES = Path(__file__).parent
 CACHE = SOURCES.parents[1] / "build" / "kernels"
-FLAGS = [
-    "-m32",
-    "-O2",
-    "-std=gnu11",
-    "-march=i686",
-    "-ffreestanding",
-    "-nostdlib",
-    "-nostdinc",
-    "-static",
-    "-fno-pic",
-    "-no-pie",
-    "-fno-stack-protector",
-    "-fno-asynchronous-unwind-tables",
-    "-fno-tree-loop-distribute-patterns",
-    "-fcf-protection=none",
-    "-Wall",
-    "-Wextra",
-    "-Werror",
-    "-Wno-main",
-    "-Wl,--build-id=none",
-    "-Wl,-z,noexecstack",
-]
+FLAGS = shlex.split(
+    "-m32 -O2 -std=gnu11 -march=i686 -ffreestanding -nostdlib -nostdinc -static -fno-pic -no-pie "
+    "-fno-stack-protector -fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns "
+    "-fcf-protection=none -Wall -Wextra -Werror -Wno-main -Wl,--build-id=none -Wl,-z,noexecstack"
+)
 EXTRA_FLAGS = {"sse2": ("-msse2", "-mfpmath=sse")}
 COMMON = ("start.S", "runtime.c")
 INPUTS = (*COMMON, "runtime.h", "kernel.ld")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,25 +17,11 @@ SOURCES = Path(__file__).parent
 CACHE = SOURCES.parents[1] / "build" / "guests"
 EXPECTED = SOURCES / "expected"
 
-GCC_FLAGS = [
-    "-m32",
-    "-O2",
-    "-std=gnu11",
-    "-march=i686",
-    "-ffreestanding",
-    "-nostdlib",
-    "-static",
-    "-fno-pic",
-    "-no-pie",
-    "-fno-stack-protector",
-    "-fno-asynchronous-unwind-tables",
-    "-fcf-protection=none",
-    "-mgeneral-regs-only",
-    "-Wall",
-    "-Wextra",
-    "-Werror",
-    "-Wl,--build-id=none",
-]
+GCC_FLAGS = shlex.split(
+    "-m32 -O2 -std=gnu11 -march=i686 -ffreestanding -nostdlib -static -fno-pic -no-pie "
+    "-fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none -mgeneral-regs-only -Wall "
+    "-Wextra -Werror -Wl,--build-id=none"
+)
 
 TRIPLE_FAULT, HALTED, TIMEOUT = 6, 10, 124
 """How a run ends that does not end through port F4h: the exit status of ``vmm``."""

@@ -49,9 +49,9 @@ class Program:
 
 def parse(image: Image) -> Program:
     """Read the headers.  Raises ``ImageError`` for another class, byte order, machine or type and for bad sizes."""
-    identification = image.read(0, HEADER_SIZE, "the ELF header")
-    if identification[:4] != MAGIC:
+    if image.head(len(MAGIC)) != MAGIC:
         raise image.error("the file is not an ELF file")
+    identification = image.read(0, HEADER_SIZE, "the ELF header")
     if (elf_class := identification[4]) != 1:
         raise image.error(f"the ELF file is {CLASSES.get(elf_class, f'of unknown class {elf_class}')}, not 32-bit")
     if (encoding := identification[5]) != 1:
