@@ -50,7 +50,7 @@ class PhysicalMemory:
         self.ram_size = ram_size
         filler = host.new_frames(PAGE)
         host.frame(filler)[:] = b"\xff" * PAGE
-        self._nothing = Page(NOTHING, filler)
+        self.nothing = Page(NOTHING, filler)
         self._pages: dict[int, Page] = {}
         self._devices: list[DeviceMemory] = []
         self.watched: set[int] = set()
@@ -66,7 +66,7 @@ class PhysicalMemory:
             return page
         if number << 12 < self.ram_size:
             return Page(RAM, number << 12)
-        return self._nothing
+        return self.nothing
 
     def map(self, address: int, size: int, kind: int, host: int) -> None:
         """Let [address, address + size), whole pages, be *kind* with host-physical memory at *host*."""
@@ -100,6 +100,10 @@ class PhysicalMemory:
         self._host.map_device(base, size, read, write)
         self._devices.append(DeviceMemory(base, size, read, write))
         self.map(base, size, EXACT if exact else DEVICE, DEVICES + base)
+
+    def map_device_page(self, address: int, kind: int) -> None:
+        """Let the device added at *address* answer there again."""
+        self.map(address, PAGE, kind, DEVICES + address)
 
     # Access for the VMM and for devices -------------------------------------------------------------------
 

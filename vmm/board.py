@@ -1,0 +1,195 @@
+"""The board: which chips the PC has and how they are wired (i440FX and PIIX3, as QEMU's machine "pc")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from devices.bus import PortBus
+from devices.cmos import pc_cmos, standard_geometry
+from devices.core import Clock, Device, Line
+from devices.dma import Dma
+from devices.fdc import Drive as FloppyDrive
+from devices.fdc import Fdc
+from devices.fw_cfg import FwCfg
+from devices.i440fx import I440fx
+from devices.i8042 import I8042
+from devices.ide import PRIMARY, SECONDARY, AtaDisk, Cdrom, IdeChannel
+from devices.pci import PciBus, port_mapper
+from devices.pic import PicPair
+from devices.piix3 import Piix3Ide, Piix3Isa, Piix4Pm, configure
+from devices.pit import Pit
+from devices.ports import DebugConsole, DebugExit, PostPort, SystemPortA, SystemPortB
+from devices.rtc import Rtc
+from devices.uart import Uart
+from devices.vga.core import TEXT_SIZE, Vga, Window
+from devices.backends import Disk
+from vmm.config import Drive, MachineConfig
+from vmm.disks import Access, open_cdrom, open_disk, open_floppy
+from vmm.engine import Engine
+from vmm.layout import BIOS_END, BIOS_WINDOW, MEBIBYTE, SHADOW, SHADOW_SIZE, VGA_WINDOW, VGA_WINDOW_SIZE
+from vmm.physical import DEVICE, NOTHING, RAM, ROM
+from vmm.scheduler import Scheduler
+
+COM_PORTS = ((0x3F8, 4), (0x2F8, 3), (0x3E8, 4), (0x2E8, 3))
+VGA_MEMORY = 4 << 20
+IDE_IRQS = (14, 15)
+
+
+def _open(drive: Drive) -> Disk:
+    """The medium of a drive."""
+    if drive.media == "cdrom":
+        return open_cdrom(str(drive.file))
+    access = Access.READ_ONLY if drive.read_only else Access.OVERLAY if drive.snapshot else Access.READ_WRITE
+    return (open_floppy if drive.interface == "floppy" else open_disk)(str(drive.file), access)
+
+
+class Board:
+    """Everything around the CPU.
+
+    ``serial_output[n](data)``, ``debug_output(data)``, ``on_reset()``, ``on_debug_exit(status)`` and ``on_sleep(type)``
+    are the board's connections to the outside.
+    """
+
+    def __init__(self, engine: Engine, config: MachineConfig) -> None:
+        self._engine = engine
+        self.config = config
+        self.clock = Clock()
+        self.bus = PortBus()
+        self.scheduler = Scheduler(engine, self.clock, self.bus)
+        self.serial_output: list[Callable[[bytes], None]] = [lambda data: None for _ in config.serial]
+        self.debug_output: Callable[[bytes], None] = lambda data: None
+        self.on_reset: Callable[[], None] = lambda: None
+        self.on_debug_exit: Callable[[int], None] = lambda status: None
+        self.on_sleep: Callable[[int], None] = lambda slp_typ: None
+        self._bios = 0
+        self._bios_size = 0
+        self._a20_lines = [True, False]
+        self.devices: list[Device] = []
+        self._make_chips()
+        for device in self.devices:
+            self.bus.attach(device)
+        self._map_memory()
+
+    def _make_chips(self) -> None:
+        config, clock, engine = self.config, self.clock, self._engine
+        physical = engine.physical
+        self.pic = PicPair()
+        self.pic.intr.connect(engine.set_interrupt)
+        engine.acknowledge = self.pic.acknowledge
+        irq = [self.pic.line(n) if n != 2 else Line() for n in range(16)]
+        self.pit = Pit(clock, irq[0])
+        reset = Line(lambda level: self.on_reset() if level else None)
+        self.i8042 = I8042(clock, irq[1], irq[12], Line(lambda level: self._set_a20(0, level)), reset)
+        port61 = SystemPortB(clock, self.pit.gate2, lambda: self.pit.output(2))
+        port92 = SystemPortA(Line(lambda level: self._set_a20(1, level)), reset)
+        self.post = PostPort()
+        self.dma = Dma(physical)
+        self.uarts = [
+            Uart(clock, irq[line], lambda data, n=n: self.serial_output[n](data), base, f"com{n + 1}")  # type: ignore[misc]
+            for n, (base, line) in enumerate(COM_PORTS[: len(config.serial)])
+        ]
+        floppies: list[FloppyDrive] = [FloppyDrive(), FloppyDrive()]
+        disks: list[AtaDisk | Cdrom | None] = [None] * 4
+        self.backends: list[Disk] = []
+        for drive in config.drives:
+            backend = _open(drive)
+            self.backends.append(backend)
+            if drive.interface == "floppy":
+                floppies[drive.index].insert(backend)
+            else:
+                disks[drive.index] = Cdrom(backend) if drive.media == "cdrom" else AtaDisk(backend)
+        self.fdc = Fdc(clock, irq[6], self.dma.channel(2), floppies)
+        self.ide = [
+            IdeChannel(irq[line], (disks[2 * n], disks[2 * n + 1]), ports, f"ide{n}")
+            for n, (line, ports) in enumerate(zip(IDE_IRQS, (PRIMARY, SECONDARY), strict=True))
+        ]
+        geometries = [
+            standard_geometry(disk.disk.sectors) if isinstance(disk, AtaDisk) else None for disk in disks
+        ]
+        types = [floppy.type for floppy in floppies if floppy.disk is not None]
+        cmos = pc_cmos(config.memory, types, geometries, config.boot or "cad")
+        self.rtc = Rtc(clock, irq[8], config.rtc_base, cmos)
+        self.fw_cfg = FwCfg(physical)
+        self.fw_cfg.add_machine(config.memory)
+        self._make_vga()
+        mapper = port_mapper(self.bus)
+        self.bridge = I440fx(self._on_pam)
+        self.isa = Piix3Isa(irq)
+        self.pci_ide = Piix3Ide()
+        self.pm = Piix4Pm(clock, irq[9], lambda slp_typ: self.on_sleep(slp_typ), mapper)
+        self.pci = PciBus([self.bridge, self.isa, self.pci_ide, self.pm], lambda: self.on_reset())
+        debug = [DebugConsole(port, lambda data: self.debug_output(data)) for port in (0x402, 0xE9)]
+        self.devices = [
+            self.pic, self.pit, self.i8042, port61, port92, self.post, self.dma, *self.uarts, self.fdc, *self.ide,
+            self.rtc, self.fw_cfg, self.vga, self.pci, self.bridge, self.isa, self.pci_ide, self.pm, *debug,
+        ]  # fmt: skip
+        if config.debug_exit is not None:
+            exit_ = config.debug_exit
+            self.devices.append(DebugExit(lambda status: self.on_debug_exit(status), exit_.iobase, exit_.iosize))
+
+    def _make_vga(self) -> None:
+        host = self._engine.host
+        memory, text = host.new_frames(VGA_MEMORY), host.new_frames(TEXT_SIZE)
+        self._vga_frames = (memory, text)
+        self.vga = Vga(self.clock, host.frame(memory, VGA_MEMORY), host.frame(text, TEXT_SIZE), self._on_window)
+
+    # Memory -------------------------------------------------------------------------------------------------
+
+    def _map_memory(self) -> None:
+        physical = self._engine.physical
+        (window,) = self.vga.mmio()
+        physical.add_device(VGA_WINDOW, VGA_WINDOW_SIZE, window.read, window.write, exact=False)
+        self._on_window(self.vga.window)
+
+    def _on_window(self, window: Window) -> None:
+        """The display decodes its window another way now."""
+        physical = self._engine.physical
+        nothing = physical.nothing.host
+        for address in range(VGA_WINDOW, VGA_WINDOW + VGA_WINDOW_SIZE, 0x1000):
+            offset = address - window.base
+            if not 0 <= offset < window.size:
+                physical.map(address, 0x1000, NOTHING, nothing)
+            elif window.memory is None:
+                physical.map_device_page(address, DEVICE)
+            else:
+                memory, text = self._vga_frames
+                base = text if window.memory is self.vga.text else memory + window.offset
+                physical.map(address, 0x1000, RAM, base + offset)
+
+    def load_bios(self, image: bytes) -> None:
+        """Put the firmware below 4 GiB and its last 128 KiB below 1 MiB."""
+        physical = self._engine.physical
+        self._bios = physical.add_rom(BIOS_END - len(image), image)
+        self._bios_size = len(image)
+        for address in range(SHADOW, SHADOW + SHADOW_SIZE, 0x4000):
+            self._on_pam(address, 0x4000, False, False)
+
+    def _on_pam(self, address: int, size: int, read_enable: bool, write_enable: bool) -> None:
+        """The host bridge sends reads and writes of a part of C0000h..FFFFFh elsewhere."""
+        physical = self._engine.physical
+        if read_enable:
+            physical.map_ram(address, size, write_enable)
+        elif self._bios and address >= MEBIBYTE - self._bios_size and address >= BIOS_WINDOW:
+            physical.map(address, size, ROM, self._bios + self._bios_size - (MEBIBYTE - address))
+        elif self._bios:
+            for at in range(address, address + size, 0x1000):
+                physical.map(at, 0x1000, NOTHING, physical.nothing.host)
+
+    def _set_a20(self, source: int, level: bool) -> None:
+        """The gate is open if the 8042 or port 92h opens it."""
+        self._a20_lines[source] = level
+        mask = 0xFFFF_FFFF if any(self._a20_lines) else 0xFFEF_FFFF
+        mmu = self._engine.mmu
+        if mask != mmu.a20:
+            mmu.a20 = mask
+            mmu.flush()
+
+    def without_firmware(self) -> None:
+        """Set the chips up as the BIOS leaves them, for a kernel that is started without one."""
+        configure(self.isa, self.pci_ide, self.pm)
+        self.vga.set_text_mode()
+
+    def reset(self) -> None:
+        """The RESET line of all chips."""
+        for device in self.devices:
+            device.reset()
