@@ -23,7 +23,8 @@ _ESCAPE = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # CSI ... final byte (ECMA-48, 5.4)
     r"|\][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC ... BEL or ST, as xterm has it
     r"|[ -/]+[0-~]"  # nF: character sets
-    r"|[0-Z\\^-~])"  # Fp, Fe and Fs without parameters
+    r"|[0-Z\\^-~]"  # Fp, Fe and Fs without parameters
+    r"|(?:\[[0-?]*[ -/]*|[ -/]*)(?=\x1b))"  # cut short by another
 )
 _DROPPED = {0: None, 13: None}
 _UNFINISHED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?|[ -/]*)$")

@@ -345,7 +345,6 @@ RUN_OPTIONS: tuple[Option[Draft], ...] = (
     _row("smp", "1", "", _fixed("-smp", "1")),
     _row("vga", "std", "", _fixed("-vga", "std")),
     _row("monitor", "none", "", _fixed("-monitor", "none")),
-    _row("no-shutdown", "", "", _fixed("-no-shutdown")),
     _row("nodefaults", "", "", _nothing),
     _row("no-hpet", "", "", _nothing),
 )
