@@ -138,6 +138,9 @@ ROWS = {
     ),
     "a level stays": (0, [out(ELCR1, 0x20), up(5), "ack", out(M, EOI), "intr", read(M)], [13, True, 0x20]),
     "until it falls": (0, [out(ELCR1, 0x20), up(5), "ack", down(5), out(M, EOI), "intr"], [13, False]),
+    "an edge is forgotten when its input turns to levels": (
+        0, [up(5), out(ELCR1, 0x20), "intr", out(ELCR1, 0), "intr"], [True, False],
+    ),
     "ICW1's LTIM does nothing": (
         0, [out(M, 0x19), out(MD, 8), out(MD, 4), out(MD, 1), up(3), "ack", out(M, EOI), "intr"], [11, False],
     ),
@@ -165,6 +168,14 @@ def test_row(name: str) -> None:
         else:
             shown += board.do(step)
     assert shown == expected
+
+
+def test_the_slave_drops_its_line_between_two_requests() -> None:
+    """Or the master's edge-triggered IR2 would not see the second."""
+    board = Board(master_icw4=AEOI, slave_icw4=AEOI)
+    board.pic.line(9).set(True)
+    board.pic.line(10).set(True)
+    assert [board.pic.acknowledge() for _ in range(3)] == [0x71, 0x72, 0x0F]
 
 
 @pytest.mark.parametrize("irq", [irq for irq in range(16) if irq != 2])
