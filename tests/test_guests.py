@@ -27,7 +27,7 @@ PROMISED = (
 
 
 def test_promised_names() -> None:
-    assert sorted(GUESTS) == sorted(PROMISED)
+    assert set(PROMISED) <= set(GUESTS)
 
 
 @pytest.mark.parametrize("guest", GUESTS.values(), ids=lambda guest: guest.name)
