@@ -1,0 +1,176 @@
+"""The machines that run a compute kernel: ours, plain Unicorn, QEMU's TCG.
+
+Each is a ``Peer``: ``missing()`` says why it cannot run here, ``run(kernel)`` gives the seconds that the guest took
+without the machine's start, and what the guest printed on port E9h.
+
+What is timed: of ours, the parts of ``seconds`` in the statistics (translated code, translation, callouts, devices);
+of Unicorn, ``emu_start``, which translates as well; of QEMU, the process less a process with the empty kernel.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Protocol
+
+from perf.kernels.build import EMPTY, build
+from vmm import loaders
+
+RAM = 64 << 20
+SECONDS = 120
+"""No kernel takes so long anywhere."""
+DEBUG_PORT, EXIT_PORT = 0xE9, 0xF4
+LINE_STATUS, TRANSMITTER_EMPTY = 0x3FD, 0x60
+EXIT_DEVICE = ("-device", "isa-debug-exit,iobase=0xf4,iosize=4")
+EXIT_STATUS = 1
+"""(0 << 1) | 1: the kernels write 0."""
+
+
+class PeerError(Exception):
+    """A machine did not run the kernel to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of one kernel."""
+
+    seconds: float
+    output: str
+
+
+class Peer(Protocol):
+    """A machine."""
+
+    name: str
+
+    def missing(self) -> str | None:
+        """Why the machine cannot run here, or ``None``."""
+
+    def run(self, kernel: Path) -> Run:
+        """Run the multiboot image *kernel*.  Raises ``PeerError``."""
+
+
+def run_process(command: list[str], name: str) -> tuple[float, str]:
+    """Wall seconds and standard error of a process that ends by the kernel's exit port.  Raises ``PeerError``."""
+    start = perf_counter()
+    try:
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise PeerError(f"{name} took more than {SECONDS} s") from None
+    seconds = perf_counter() - start
+    errors = result.stderr.decode(errors="replace").strip()
+    if result.returncode != EXIT_STATUS:
+        last = errors.splitlines()[-1] if errors else "it says nothing"
+        raise PeerError(f"{name} ended with status {result.returncode}: {last}")
+    return seconds, errors
+
+
+class Ours:
+    """The ``vmm`` command of this checkout."""
+
+    name = "vmm"
+
+    def missing(self) -> str | None:
+        return None
+
+    def run(self, kernel: Path) -> Run:
+        with tempfile.TemporaryDirectory() as folder:
+            report, log = Path(folder) / "stats.json", Path(folder) / "log"
+            settings = ["-m", f"{RAM >> 20}M", "-display", "none", "-serial", "null", "-no-reboot"]
+            outputs = ["-debugcon", f"file:{log}", "--stats-json", str(report)]
+            command = [sys.executable, "-m", "vmm", "run", *settings, *outputs, *EXIT_DEVICE, "-kernel", str(kernel)]
+            run_process(command, self.name)
+            parts: dict[str, float] = json.loads(report.read_text())["seconds"]
+            return Run(sum(parts.values()) - parts.get("idle", 0.0), log.read_text())
+
+
+@dataclass
+class Qemu:
+    """QEMU's TCG, less its start: the median of a few runs of the empty kernel."""
+
+    name: str = "qemu"
+    command: str = "qemu-system-i386"
+    starts: list[float] = field(default_factory=list)
+    """Seconds of the runs of the empty kernel so far: one more before each run of another."""
+
+    def missing(self) -> str | None:
+        return None if shutil.which(self.command) else f"{self.command} is not installed"
+
+    def _wall(self, kernel: Path) -> Run:
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / "log"
+            settings = ["-accel", "tcg", "-m", str(RAM >> 20), "-display", "none", "-nic", "none", "-no-reboot"]
+            outputs = ["-serial", "null", "-debugcon", f"file:{log}", *EXIT_DEVICE]
+            seconds, _ = run_process([self.command, *settings, *outputs, "-kernel", str(kernel)], self.name)
+            return Run(seconds, log.read_text())
+
+    def run(self, kernel: Path) -> Run:
+        self.starts.append(self._wall(build(EMPTY)).seconds)
+        whole = self._wall(kernel)
+        return Run(max(whole.seconds - statistics.median(self.starts), 0.001), whole.output)
+
+
+class Unicorn:
+    """Unicorn as everybody uses it: 32-bit mode, RAM mapped with all rights, hooks for IN and OUT only."""
+
+    name = "unicorn"
+
+    def missing(self) -> str | None:
+        return None if find_spec("unicorn") else "the Python package unicorn is not installed"
+
+    def run(self, kernel: Path) -> Run:
+        unicorn: Any = import_module("unicorn")  # untyped, and found missing only here
+        x86_const: Any = import_module("unicorn.x86_const")
+        engine = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_32)
+        engine.mem_map(0, RAM)
+        entry = loaders.load(kernel, UnicornMemory(engine), RAM)
+        output = bytearray()
+        ended = False
+
+        def on_in(uc: Any, port: int, size: int, data: Any) -> int:
+            return TRANSMITTER_EMPTY if port == LINE_STATUS else (1 << 8 * size) - 1
+
+        def on_out(uc: Any, port: int, size: int, value: int, data: Any) -> None:
+            nonlocal ended
+            if port == DEBUG_PORT:
+                output.append(value & 0xFF)
+            elif port == EXIT_PORT:
+                ended = True
+                uc.emu_stop()
+
+        engine.hook_add(unicorn.UC_HOOK_INSN, on_in, None, 1, 0, x86_const.UC_X86_INS_IN)
+        engine.hook_add(unicorn.UC_HOOK_INSN, on_out, None, 1, 0, x86_const.UC_X86_INS_OUT)
+        start = perf_counter()
+        try:
+            engine.emu_start(entry.eip, 0, timeout=SECONDS * 1_000_000)
+        except unicorn.UcError as error:
+            raise PeerError(f"{self.name} stopped: {error}") from None
+        seconds = perf_counter() - start
+        if not ended:
+            raise PeerError(f"{self.name} did not reach the kernel's end in {SECONDS} s")
+        return Run(seconds, output.decode())
+
+
+class UnicornMemory:
+    """An engine's memory as a loader wants it."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    def write(self, address: int, data: bytes) -> None:
+        self._engine.mem_write(address, data)
+
+
+def peers() -> dict[str, Peer]:
+    """All peers by name."""
+    machines: tuple[Peer, ...] = (Ours(), Unicorn(), Qemu())
+    return {peer.name: peer for peer in machines}
