@@ -43,6 +43,23 @@ class LinearMemory(Protocol):
     def probe_write(self, linear: int, size: int, user: bool = False) -> None: ...
 
 
+class PortSpace(Protocol):
+    """The 65,536 I/O ports, as IN and OUT see them: *size* is 1, 2 or 4 bytes."""
+
+    def read(self, port: int, size: int) -> int: ...
+    def write(self, port: int, size: int, value: int) -> None: ...
+
+
+class NoPorts:
+    """I/O space without devices: reads float high."""
+
+    def read(self, port: int, size: int) -> int:
+        return (1 << 8 * size) - 1
+
+    def write(self, port: int, size: int, value: int) -> None:
+        """Nobody listens."""
+
+
 class Segment:
     """A segment register: selector, base and limit stand in the vCPU block, where emitted code sees them.
 
@@ -106,7 +123,12 @@ class VCpu:
         self.mode_changed = True
         """Set whenever something the translator's mode depends on changed."""
         self.on_control_change: Callable[[str], None] = lambda name: None
-        """Called with "cr0", "cr3", "cr4", "invlpg", ... after the VMM changed it (the MMU and the host listen)."""
+        """Called with "cr0", "cr3", "cr4", "dr7", "tsc" after the VMM changed it (the MMU and the host listen)."""
+        self.on_invlpg: Callable[[int], None] = lambda linear: None
+        """Called with the linear address of an INVLPG."""
+        self.ports: PortSpace = NoPorts()
+        self.tsc: Callable[[], int] = lambda: 0
+        """The time-stamp counter now; it includes what WRMSR added, which stands in ``msr[0x10]``."""
         self.reset()
 
     def reset(self) -> None:
