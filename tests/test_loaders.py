@@ -239,6 +239,7 @@ def size_id(value: object) -> str | None:
         (sector(1474560, PARTITION), Kind.DISK),
         (sector(2 * MIB), Kind.DISK),
         (sector(1474560)[:-1], Kind.FLOPPY),
+        (sector() + addressed(0x8200, 0x8200, 0, 0, 0x8220).ljust(512, b"\0"), Kind.FLOPPY),
         (bios(), Kind.ROM),
         (bios(0x4_0000), Kind.ROM),
         (option_rom(), Kind.OPTION_ROM),

@@ -12,8 +12,9 @@ HEAD = eltorito.PRIMARY_DESCRIPTOR + eltorito.SECTOR
 def recognise(image: Image) -> Kind:
     """The kind of *image*; what bears no mark at all is a flat binary.
 
-    A multiboot 1 header wins over a multiboot 2 header in the same file.  A multiboot header with a wrong checksum in
-    an ELF file or in a file without other marks counts, so that the loader can say so.
+    A multiboot 1 header wins over a multiboot 2 header in the same file.  A boot sector wins over a multiboot header in
+    a later sector: GRUB's own core image has one.  A multiboot header with a wrong checksum in an ELF file or in a file
+    without other marks counts, so that the loader can say so.
     """
     head = image.head(HEAD)
     if head.startswith(elf.MAGIC):
@@ -22,13 +23,14 @@ def recognise(image: Image) -> Kind:
         return Kind.LINUX
     if rom.is_option_rom(head, image.size):
         return Kind.OPTION_ROM
-    if kind := multiboot_kind(head, any_checksum=False):
-        return kind
     if eltorito.is_iso(head):
         return Kind.ISO
+    boots = head[disk.AT_SIGNATURE : disk.SECTOR] == disk.SIGNATURE
+    if kind := multiboot_kind(head[: disk.SECTOR] if boots else head, any_checksum=False):
+        return kind
     if rom.is_bios(image):
         return Kind.ROM
-    if head[disk.AT_SIGNATURE : disk.SECTOR] == disk.SIGNATURE:
+    if boots:
         return disk.classify(image)
     return multiboot_kind(head, any_checksum=True) or Kind.FLAT
 
