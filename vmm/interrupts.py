@@ -129,6 +129,8 @@ def _enter(cpu: VCpu, vector: int, error: int | None, kind: int) -> None:
             cpu.dr[7] &= ~_DR7_GD
         if vector not in _NOT_FAULTS:
             flags |= RF
+    elif kind >= _IN_HANDLER:
+        flags &= ~RF  # the instruction has begun (SDM vol. 3, 17.3.1.1)
     if gate_type == TASK_GATE:
         selector = gate >> 16 & 0xFFFF
         tasks.switch(cpu, selector, tasks.find_tss(cpu, selector, ext=ext), tasks.CALL, back, flags, ext, error)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
-from translator.layout import CS, DS, ES, ESP, FS, GS, LDTR, NT, SS, TR, VM
+from translator.layout import CS, DS, ES, ESP, FS, GS, LDTR, NT, SS, TR
 from vmm import stack
 from vmm.errors import GuestFault
 from vmm.segmentation import (
@@ -111,8 +111,10 @@ def switch(
     wide = bool(attr & _TSS_32BIT)
     if limit < (_STATE32.size if wide else _STATE16.size) - 1:
         raise GuestFault(VECTOR_TS, selector & 0xFFFC | ext)
-    image = cpu.memory.read(base, _STATE32.size if wide else _STATE16.size)
+    state_size = _STATE32.size if wide else _STATE16.size
+    cpu.memory.read(base, state_size)  # its #PF comes now
     _save(cpu, selector, base, descriptor, reason, eip, flags, ext)
+    image = cpu.memory.read(base, state_size)  # a task may return to itself
 
     # From here on every fault is the new task's.
     cpu.set_segment(TR, selector, base, limit, attr | TSS_BUSY)
@@ -177,16 +179,16 @@ def _load_registers(cpu: VCpu, image: bytes, wide: bool) -> tuple[list[int], int
             cpu.on_control_change("cr3")
     else:
         eip, flags, *rest, ldt = _STATE16.unpack(image)
-        # The upper halves are undefined (SDM vol. 3, 7.6); there is no FS and GS.
+        # There is no FS and GS; the upper halves are undefined (SDM vol. 3, 7.6) and stay.
         registers, selectors, trap = rest[:8], [*rest[8:12], 0, 0], 0
     cpu.eflags = flags
     cpu.eip = cpu.next_eip = eip
     for n, value in enumerate(registers):
-        cpu.gpr[n] = value
+        cpu.write_reg(n, 4 if wide else 2, value)
     for n, selector in enumerate(selectors):
         cpu.set_segment(n, selector, 0, 0, 0)
     cpu.set_segment(LDTR, ldt, 0, 0, 0)
-    cpu.cpl = 3 if flags & VM else selectors[CS] & 3
+    cpu.cpl = 3  # a fault before SS is loaded must find a stack in the TSS
     cpu.dr[7] &= ~_DR7_LOCAL
     cpu.cr0 |= CR0_TS
     cpu.on_control_change("cr0")
@@ -207,11 +209,11 @@ def _load_segments(cpu: VCpu, selectors: list[int], ldt: int, ext: int) -> None:
         for n in (ES, CS, SS, DS, FS, GS):
             load_v86(cpu, n, selectors[n])
         return
-    cs, cpl = selectors[CS], cpu.cpl
-    code = mark_accessed(cpu, cs, _check_code(cpu, cs, ext))
-    cpu.set_segment(CS, cs, *unpack(code))
-    ss = selectors[SS]
+    cs, ss = selectors[CS], selectors[SS]
+    cpl = cs & 3
     cpu.set_segment(SS, ss, *unpack(mark_accessed(cpu, ss, check_stack(cpu, ss, cpl, VECTOR_TS, ext))))
+    cpu.cpl = cpl
+    cpu.set_segment(CS, cs, *unpack(mark_accessed(cpu, cs, _check_code(cpu, cs, ext))))
     for n in (DS, ES, FS, GS):
         selector = selectors[n]
         if selector & 0xFFFC:
