@@ -37,16 +37,18 @@ PIRQS = 4
 
 @dataclass
 class IsaBridgeState(PciState):
-    """The configuration space, and which sources hold each PIRQ (a bit a source)."""
+    """The configuration space, which sources hold each PIRQ (a bit a source), and the IRQs held for them."""
 
     asserted: list[int] = field(default_factory=lambda: [0] * PIRQS)
+    held: int = 0
 
 
 class Piix3Isa(PciFunction):
     """PCI-to-ISA bridge 8086:7000 at 00:01.0.
 
     Its work is to route PIRQA#..PIRQD# to the ISA IRQs: *irqs* are sixteen lines to the interrupt controller
-    (those of IRQs 0, 1, 2, 8 and 13 are never driven).  An IRQ that PIRQs share is the OR of them.
+    (those of IRQs 0, 1, 2, 8 and 13 are never driven).  An IRQ that PIRQs share is the OR of them; a line that no
+    PIRQ holds is left alone, because an ISA device may drive it.
     """
 
     name = "piix3"
@@ -97,8 +99,8 @@ class Piix3Isa(PciFunction):
         line.connect(drive)
 
     def reset(self) -> None:
+        self._hold(0)
         super().reset()
-        self._route()
 
     def config_written(self, before: bytes) -> None:
         self._route()
@@ -109,8 +111,13 @@ class Piix3Isa(PciFunction):
             route = self.state.config[PIRQRCA + pirq]
             if self.state.asserted[pirq] and not route & PIRQ_DISABLE:
                 levels |= 1 << (route & 0xF)
+        self._hold(levels & PIRQ_ROUTABLE)
+
+    def _hold(self, levels: int) -> None:
+        changed = levels ^ self.state.held
+        self.state.held = levels
         for irq, line in enumerate(self.irqs):
-            if PIRQ_ROUTABLE >> irq & 1:
+            if changed >> irq & 1:
                 line.set(bool(levels >> irq & 1))
 
 

@@ -52,6 +52,7 @@ class Engine:
         self.cpu.on_control_change = self._on_control_change
         self.cpu.on_invlpg = self.mmu.invalidate
         self._quads = host.block.cast("Q")
+        self._quads[layout.BUDGET // 8] = BUDGET_BASE
         self._translator = Translator()
         code, self._stubs = stubs.build(layout.TC_BASE)
         host.code[: len(code)] = code

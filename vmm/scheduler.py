@@ -7,6 +7,7 @@ from time import perf_counter
 
 from devices.bus import PortBus
 from devices.core import NEVER, Clock, Device
+from translator.unit import MAX_INSNS
 from vmm.engine import Engine
 
 NS_PER_INSN = 8
@@ -98,7 +99,7 @@ class Scheduler:
         engine = self._engine
         self._run_devices()
         insns = engine.insns
-        if insns >= self._chores_at or (self.last_insn is not None and insns >= self.last_insn):
+        if insns + MAX_INSNS >= self._chores_at or (self.last_insn is not None and insns >= self.last_insn):
             self._chores_at = insns + CHORE_INSNS
             self.chores()
         self._arm()

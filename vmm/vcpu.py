@@ -67,13 +67,15 @@ class Segment:
     Read freely; load by ``VCpu.set_segment`` only.
     """
 
-    __slots__ = ("_base", "_limit", "_quads", "_selector", "attr")
+    __slots__ = ("_base", "_limit", "_negated", "_quads", "_selector", "_window", "attr")
 
     def __init__(self, quads: memoryview, n: int) -> None:
         self._quads = quads
         self._base = layout.SEG_BASE // 8 + n
         self._limit = layout.SEG_LIMIT // 8 + n
         self._selector = layout.SELECTOR // 8 + n
+        self._negated = layout.NEG_BASE // 8 + n
+        self._window = layout.WINDOW_LOW // 8 + n
         self.attr = 0
 
     @property
@@ -94,6 +96,16 @@ class Segment:
         self._quads[self._base] = base
         self._quads[self._limit] = limit
         self.attr = attr
+        low, high = 0, limit
+        if attr & (ATTR_CODE | ATTR_EXPAND_DOWN) == ATTR_EXPAND_DOWN:
+            low, high = limit + 1, 0xFFFF_FFFF if attr & ATTR_DB else 0xFFFF
+        span = high - low if attr & ATTR_PRESENT and high >= low else -1
+        readable = not attr & ATTR_CODE or attr & ATTR_WRITABLE
+        writable = not attr & ATTR_CODE and attr & ATTR_WRITABLE
+        self._quads[self._negated] = -base & 0xFFFF_FFFF_FFFF_FFFF
+        self._quads[self._window] = low
+        self._quads[self._window + 8] = span & 0xFFFF_FFFF_FFFF_FFFF if readable else 0xFFFF_FFFF_FFFF_FFFF
+        self._quads[self._window + 16] = span & 0xFFFF_FFFF_FFFF_FFFF if writable else 0xFFFF_FFFF_FFFF_FFFF
 
     @property
     def dpl(self) -> int:
@@ -140,6 +152,7 @@ class VCpu:
         self.block[layout.IF] = 0
         self.block[layout.ATTENTION] = 0
         self._quads[layout.SYSTEM_FLAGS // 8] = 0
+        self._quads[layout.PUSHF_IMAGE // 8] = 0
         for n in range(6):
             self.set_segment(n, 0, 0, 0xFFFF, 0x93)
         self.set_segment(CS, 0xF000, 0xFFFF_0000, 0xFFFF, 0x9B)
@@ -190,6 +203,7 @@ class VCpu:
         system = value & 0x003F_7100
         if system != quads[layout.SYSTEM_FLAGS // 8]:
             quads[layout.SYSTEM_FLAGS // 8] = system
+            quads[layout.PUSHF_IMAGE // 8] = system & ~(layout.RF | VM)
             self.mode_changed = True
 
     @property

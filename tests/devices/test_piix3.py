@@ -138,6 +138,14 @@ def test_shared_irq_is_an_or() -> None:
     assert seen == [[10], [10], []]
 
 
+def test_lines_of_isa_devices_are_left_alone() -> None:
+    pc = Pc()
+    pc.irqs[4].set(True)
+    pc.isa.config_write(PIRQRCA, 1, 7)
+    pc.isa.reset()
+    assert pc.raised() == [4]
+
+
 # ACPI ----------------------------------------------------------------------------------------------
 
 

@@ -69,6 +69,15 @@ MEMTEST = Package(
     {"6.10-4": {"boot/memtest86+ia32.bin": "9aee6d56888b8a78fa1dd774b341db40ea8049a576417de302e5daed4c91707e"}},
     "6.*",
 )
+LINUXBOOT = Package(
+    "qemu-system-data",
+    {
+        "1:7.2+dfsg-7+deb12u18": {
+            "usr/share/qemu/linuxboot_dma.bin": "388e7e5dc15ac1884cd5a65cccee09ff68837a50da41228f88a0fd45f4f2ff7d",
+        }
+    },
+    "1:7.2+dfsg-7+deb12u*",
+)
 INSTALLER = Package(
     "debian-installer-12-netboot-i386",
     {
@@ -98,6 +107,7 @@ GUESTS: Mapping[str, Guest] = {
         Guest("seabios", "the BIOS", SEABIOS, "usr/share/seabios/bios-256k.bin"),
         Guest("vgabios", "the BIOS of an ISA VGA card", SEABIOS, "usr/share/seabios/vgabios-isavga.bin"),
         Guest("vgabios-std", "the BIOS of a PCI VGA card", SEABIOS, "usr/share/seabios/vgabios-stdvga.bin"),
+        Guest("linuxboot", "option ROM that starts -kernel from the BIOS", LINUXBOOT, "usr/share/qemu/linuxboot_dma.bin"),
         Guest("ipxe", "network boot loader, in the format of a Linux kernel", IPXE, "boot/ipxe.lkrn"),
         Guest("memtest86+", "memory test, 32-bit", MEMTEST, "boot/memtest86+ia32.bin"),
         Guest("debian-i386-kernel", "Linux of Debian 12's installer", INSTALLER, _INSTALLER + "linux"),
