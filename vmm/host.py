@@ -42,6 +42,9 @@ PAGE_FAULT = 14
 EXIT_VECTOR = 0x20
 """INT 20h in emitted code leaves for the VMM."""
 
+_NOWHERE = layout.TC_BASE + PAGE - 16
+"""Where the engine would stop by itself: never reached.  It is mapped, because Unicorn looks it up after each run, and
+a page fault from that would turn the next run's first one into a double fault."""
 _EMPTY_TABLE = memoryview(bytes(PAGE)).cast("Q")
 _TLB_FLUSH = UC_CTL_TLB_FLUSH | UC_CTL_IO_WRITE << 30
 
@@ -297,7 +300,7 @@ class Host:
         """Execute from host address *start* until ``stop``; raises whatever a callback raised."""
         self.failure = None
         try:
-            self.uc.emu_start(start, 0xFFFF_FFFF_FFFF_FFFF)
+            self.uc.emu_start(start, _NOWHERE)
         except UcError as error:
             if self.failure is None:
                 raise RuntimeError(f"the host engine stopped: {error} at {self.uc.reg_read(x86.UC_X86_REG_RIP):#x}") from error
