@@ -389,6 +389,15 @@ class Vga(Device):
         """Characters and attributes stand in ``text``, not in planes 0 and 1."""
         return self.window.memory is self.text
 
+    def planes(self) -> memoryview:
+        """The four planes as the display sees them, a 32-bit word for each byte address; not to be written."""
+        if not self.text_in_window:
+            return self.words
+        copy = bytearray(self.memory[:MINIMUM_MEMORY])
+        copy[0 : 2 * TEXT_SIZE : 4] = self.text[0::2]
+        copy[1 : 2 * TEXT_SIZE : 4] = self.text[1::2]
+        return memoryview(copy).cast("I")
+
     @property
     def bank(self) -> int:
         """Where in the memory the 64-KiB window of a linear mode begins (bytes)."""

@@ -37,7 +37,7 @@ DOT_CLOCKS = (25_175_000, 28_322_000, 25_175_000, 25_175_000)
 STATUS_DE = 0x01  # blanking or retrace: the display is not enabled
 STATUS_VR = 0x08  # vertical retrace
 
-SR_CLOCKING, SR_MAP_MASK, SR_MEMORY_MODE = 1, 2, 4
+SR_CLOCKING, SR_MAP_MASK, SR_CHARACTER_MAP, SR_MEMORY_MODE = range(1, 5)
 CLOCKING_8DOT = 0x01
 CLOCKING_DCLK2 = 0x08  # half the dot clock
 MEMORY_OE_DISABLE = 0x04  # no odd/even
