@@ -197,27 +197,24 @@ class Engine:
             cpu.dr[6] |= DR6_BS
             cpu.halted = False
             self._interrupt(DEBUG, interrupts.FAULT)
-        if self.stopping:
-            self.host.stop()
-            return False
-        if cpu.shadow:
-            cpu.shadow = 0
-            if self.interrupt or self.nmi:
-                self._run_one()
-                return False
-        if self.nmi:
-            self.nmi = cpu.halted = False
-            self.host.block[layout.ATTENTION] = self.interrupt
-            self._interrupt(NMI_VECTOR, interrupts.NMI)
-        elif self.interrupt and cpu.interrupts_enabled:
-            cpu.halted = False
-            self._interrupt(self.acknowledge(), interrupts.HARDWARE)
-        if cpu.halted:
+        while not self.stopping:
+            if cpu.shadow:
+                cpu.shadow = 0
+                if self.interrupt or self.nmi:
+                    self._run_one()
+                    return False
+            if self.nmi:
+                self.nmi = cpu.halted = False
+                self.host.block[layout.ATTENTION] = self.interrupt
+                self._interrupt(NMI_VECTOR, interrupts.NMI)
+            elif self.interrupt and cpu.interrupts_enabled:
+                cpu.halted = False
+                self._interrupt(self.acknowledge(), interrupts.HARDWARE)
+            if not cpu.halted:
+                return True
             self.on_halt()
-            if self.stopping:
-                self.host.stop()
-                return False
-        return True
+        self.host.stop()
+        return False
 
     def _interrupt(self, vector: int, kind: int) -> None:
         self.stats.interrupts[vector] += 1

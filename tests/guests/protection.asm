@@ -2,7 +2,7 @@
 %macro own_descriptors 0
         dq      0x00CF91000000FFFF      ; 30h: data, read only
         dq      0x0040930000000FFF      ; 38h: data, limit FFFh
-        dq      0x00CF970000000000      ; 40h: data, expand down, from 1000h
+        dq      0x00C0970000000000      ; 40h: data, expand down, from 1000h
         dq      0x00CF98000000FFFF      ; 48h: code, execute only
 %endmacro
 %include "flat.inc"
