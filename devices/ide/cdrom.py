@@ -150,8 +150,8 @@ class Cdrom(Drive):
             self.fail(state)
             return
         limit = state.lba_high << 8 | state.lba_mid
-        # 0 and FFFFh mean as much as fits; an odd limit would tear a word.
-        state.limit = max((limit or 0xFFFE) & 0xFFFE, 2)
+        # FFFFh means as much as fits; an odd limit would tear a word.
+        state.limit = max(limit & 0xFFFE, 2) if limit else 0
         state.count = REASON_COMMAND
         self.begin_write(state, PACKET_SIZE, interrupt=False)
 
@@ -182,10 +182,12 @@ class Cdrom(Drive):
         state.remaining = state.remaining or len(state.reply)
         if packet[0] != REQUEST_SENSE:
             state.sense = Sense()
-        if state.remaining:
-            self._next_block(state)
-        else:
+        if not state.remaining:
             self._end_packet(state)
+        elif not state.limit:
+            self.fail(state)  # data, but no leave to send any
+        else:
+            self._next_block(state)
 
     def _next_block(self, state: DriveState) -> None:
         """Offer up to ``limit`` bytes."""

@@ -94,7 +94,7 @@ class DriveState:
     skip: int = 0
     """Bytes of the block at ``lba`` that the host has had."""
     limit: int = 0
-    """Bytes in a DRQ block: the host's byte count limit."""
+    """Bytes in a DRQ block at most: the host's byte count limit."""
     sense: Sense = field(default_factory=Sense)
     attention: Sense = field(default_factory=Sense)
     """A unit attention that is to be told to the next command."""

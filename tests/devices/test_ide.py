@@ -457,7 +457,7 @@ class CdRig(Rig):
         if told:
             self.packet(0x03, 0, 0, 0, 18)
 
-    def packet(self, *packet: int, limit: int = 0xFFFE) -> bytes:
+    def packet(self, *packet: int, limit: int = 0xFFFE, reason: int = 3) -> bytes:
         """Send a packet and take its data; ``self.blocks`` has the sizes of the DRQ blocks."""
         self.out((FEATURES, 0), (MID, limit & 0xFF), (HIGH, limit >> 8), (DEVICE, 0), (COMMAND, 0xA0))
         assert (self.inb(ALT), self.inb(COUNT), self.level()) == (0x58, 1, False)
@@ -470,7 +470,7 @@ class CdRig(Rig):
             self.blocks.append(size)
             data += self.chip.read_block((size + 1) // 2, 2)[:size]
             assert self.level()
-        assert self.inb(COUNT) == 3
+        assert self.inb(COUNT) == reason
         return data
 
     def sense(self) -> tuple[int, int, int]:
@@ -548,7 +548,6 @@ def test_check_condition(cd: CdRig, packet: tuple[int, ...], sense: tuple[int, i
     [
         (2048, [2048] * 3),
         (0xFFFE, [6144]),
-        (0, [6144]),
         (0xFFFF, [6144]),
         (4000, [4000, 2144]),
         (3001, [3000, 3000, 144]),
@@ -559,6 +558,13 @@ def test_byte_count_limit(cd: CdRig, limit: int, blocks: list[int]) -> None:
     data = cd.packet(0x28, 0, 0, 0, 0, 2, 0, 0, 3, limit=limit)
     assert blocks == cd.blocks
     assert data == b"".join(n.to_bytes(4, "little") * 128 for n in range(8, 20))
+
+
+def test_no_byte_count_limit(cd: CdRig) -> None:
+    assert cd.packet(0x28, 0, 0, 0, 0, 2, 0, 0, 1, limit=0, reason=1) == b""
+    assert (cd.inb(STATUS), cd.inb(ERROR)) == (0x51, 4)
+    assert cd.packet(0x00, limit=0) == b""
+    assert cd.inb(STATUS) == 0x50
 
 
 def test_odd_reply(cd: CdRig) -> None:
