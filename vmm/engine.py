@@ -155,9 +155,9 @@ class Engine:
         self.host.block[layout.ATTENTION] = 1
 
     def _on_exit(self) -> None:
+        way = self.cache.ways[self._quads[layout.EXIT_ID // 8] & 0xFFFF_FFFF]
         if self._close_step is not None:
             self._end_step()
-        way = self.cache.ways[self._quads[layout.EXIT_ID // 8] & 0xFFFF_FFFF]
         if way is None:
             self._exit_miss()
         else:

@@ -6,8 +6,6 @@ single dots, the split screen, and blinking (blinking characters and the cursor 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from PIL import Image
 
 from devices.vga import dispi
@@ -75,39 +73,35 @@ def _direct_color(vga: Vga) -> Image.Image:
     return Image.frombytes("RGB", (width, height), data.ljust(height * pitch, b"\0"), "raw", mode, pitch, 1)
 
 
-def _rows(vga: Vga, lines: int) -> Iterator[int]:
+def _rows(vga: Vga) -> list[int]:
     """For each row of dots, where it begins: a word address in the planes.
 
-    Without the CRTC's mode control bits 0 and 1 the row scan counter stands in for an address bit, as in the
-    modes of the CGA and Hercules cards.
+    Scan lines of one character row show the same dots, unless the CRTC's mode control (bits 0 and 1 clear) puts
+    the row scan counter into the address, as in the modes of the CGA and Hercules cards.
     """
     crtc = vga.state.crtc
-    if vga.state.dispi.enabled:
-        pitch, start = vga.state.dispi.pitch // 4, vga.state.dispi.start // 4
-    else:
-        pitch, start = 2 * crtc[reg.CR_OFFSET], crtc[reg.CR_START_HIGH] << 8 | crtc[reg.CR_START_LOW]
-    mode = crtc[reg.CR_MODE]
+    extensions = vga.state.dispi
+    if extensions.enabled:
+        pitch, start = extensions.pitch // 4, extensions.start // 4
+        return [start + row * pitch for row in range(extensions.registers[dispi.YRES])]
+    pitch, start = 2 * crtc[reg.CR_OFFSET], crtc[reg.CR_START_HIGH] << 8 | crtc[reg.CR_START_LOW]
+    mode, scan = crtc[reg.CR_MODE], crtc[reg.CR_MAXIMUM_SCAN_LINE]
+    lines = vga.last_line + 1 >> bool(scan & reg.SCAN_DOUBLE)
+    height = (scan & 0x1F) + 1
     shared = ~mode & 3
+    if not shared:
+        return [start + row * pitch for row in range(lines // height)]
     bit_0 = 1 << 12 + (mode >> 6 & 1)
-    for row in range(lines):
-        at = start
+    rows = []
+    for line in range(lines):
+        row, counter = divmod(line, height)
+        at = start + row * pitch
         if shared & 1:
-            at = at & ~bit_0 | bit_0 * (row & 1)
+            at = at & ~bit_0 | bit_0 * (counter & 1)
         if shared & 2:
-            at = at & ~0x2000 | 0x2000 * (row >> 1 & 1)
-        yield at
-        if row & shared == shared:
-            start += pitch
-
-
-def _height(vga: Vga, interleaved: bool) -> int:
-    """Rows of dots, each of which the beam draws once or more."""
-    registers = vga.state.dispi.registers
-    if vga.state.dispi.enabled:
-        return registers[dispi.YRES]
-    scan = vga.state.crtc[reg.CR_MAXIMUM_SCAN_LINE]
-    repeat = 1 if interleaved else (scan & 0x1F) + 1
-    return (vga.last_line + 1) // (repeat << bool(scan & reg.SCAN_DOUBLE))
+            at = at & ~0x2000 | 0x2000 * (counter >> 1 & 1)
+        rows.append(at)
+    return rows
 
 
 def _width(vga: Vga) -> int:
@@ -121,25 +115,24 @@ def _bytes(vga: Vga) -> tuple[int, int, bytes]:
     """A byte a dot: mode 13h and its unchained kin, and VBE's 8 bits."""
     linear = vga.state.dispi.linear
     width = _width(vga) if linear else _width(vga) // 2
-    height = _height(vga, False)
     size = len(vga.memory) if linear else MINIMUM_MEMORY
     mask = vga.state.pel_mask
     rows = []
-    for word in _rows(vga, height):
+    for word in _rows(vga):
         at = 4 * word % size
         row = bytes(vga.memory[at : min(at + width, size)])
         rows.append(row.ljust(width, b"\0"))
-    return width, height, b"".join(rows).translate(bytes(index & mask for index in range(256)))
+    return width, len(rows), b"".join(rows).translate(bytes(index & mask for index in range(256)))
 
 
 def _planes(vga: Vga) -> tuple[int, int, bytes]:
     """A bit a dot in each of four planes, or the CGA's two bits a dot."""
     interleaved = bool(vga.state.graphics[reg.GR_MODE] & reg.MODE_SHIFT_INTERLEAVE)
-    width, height = _width(vga), _height(vga, interleaved)
+    width, rows = _width(vga), _rows(vga)
     enabled = EXPAND[vga.state.attribute[reg.AR_PLANE_ENABLE] & 0xF]
     words = vga.planes()
     dots = bytearray()
-    for first in _rows(vga, height):
+    for first in rows:
         for at in range(first, first + width // 8):
             word = (words[at % PLANE_SIZE] & enabled).to_bytes(4, "little")
             if interleaved:
@@ -148,7 +141,7 @@ def _planes(vga: Vga) -> tuple[int, int, bytes]:
             else:
                 eight = DOTS[word[0]] | DOTS[word[1]] << 1 | DOTS[word[2]] << 2 | DOTS[word[3]] << 3
                 dots += eight.to_bytes(8, "little")
-    return width, height, bytes(dots).translate(palette(vga))
+    return width, len(rows), bytes(dots).translate(palette(vga))
 
 
 def _font(vga: Vga, select: int) -> bytes:

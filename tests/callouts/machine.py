@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from translator.decode import decode
-from translator.layout import CS
+from translator.layout import CS, TR
 from vmm.callouts import HANDLERS
 from vmm.errors import GuestFault
 from vmm.vcpu import CR0_PE, VCpu
 
 MEMORY_SIZE = 0x4_0000
 PAGE_FAULT = 14
-FLAT_CODE, FLAT_DATA, DATA16 = 0xC09B, 0xC093, 0x0093
+FLAT_CODE, FLAT_DATA, TSS = 0xC09B, 0xC093, 0x008B
 ALL = 0xFFFF_FFFF
 
 
@@ -91,24 +91,26 @@ class Machine:
         self.code32 = False
 
     def flat(self, cpl: int = 0) -> Machine:
-        """32-bit protected mode, all segments flat."""
+        """32-bit protected mode, all segments flat; a TSS at 500h without an I/O map."""
         cpu = self.cpu
         cpu.cr0 |= CR0_PE
         cpu.cpl = cpl
         for n in range(6):
             attr = (FLAT_CODE if n == CS else FLAT_DATA) | cpl << 5
             cpu.set_segment(n, 8 * (n + 1) | cpl, 0, ALL, attr)
+        cpu.set_segment(TR, 0x80, 0x500, 0x67, TSS)
         self.code32 = True
         return self
 
     def v86(self, iopl: int = 0) -> Machine:
-        """Virtual-8086 mode."""
+        """Virtual-8086 mode, with the same TSS."""
         cpu = self.cpu
         cpu.cr0 |= CR0_PE
         cpu.eflags = 0x2_0002 | iopl << 12
         cpu.cpl = 3
         for n in range(6):
             cpu.set_segment(n, 0, 0, 0xFFFF, 0xF3)
+        cpu.set_segment(TR, 0x80, 0x500, 0x67, TSS)
         return self
 
     def step(self, code: bytes) -> None:

@@ -257,7 +257,7 @@ def floppies(machines: tuple[Pc, Pc]) -> tuple[Pc, Pc]:
     def prepare(pc: Pc) -> list[list[int]]:
         pc.write(0x3F2, 1, 0)
         pc.write(0x3F2, 1, 0x1C)
-        told = [floppy(pc, 0x08) for _ in range(5)]
+        told = [floppy(pc, 0x08)[:1] for _ in range(5)]  # the reset takes QEMU's heads to cylinder 0
         pc.write(0x3F7, 1, 0)
         return [*told, *(floppy(pc, *command) for command in ((0x07, 0), (0x08,), (0x0F, 0, 5), (0x08,)))]
 

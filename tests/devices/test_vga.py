@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import random
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from devices.bus import PortBus
 from devices.core import SECOND, Clock
 from devices.vga import Vga, Window, dispi
 from devices.vga.core import TEXT_SIZE, WINDOW_BASE, VgaState
+from devices.vga.image import picture
 from devices.vga.pci import StdVga
 from devices.vga.registers import TEXT_MODE_3, TEXT_MODE_3_DAC, Mode
 from devices.vga.text import CP437, Cursor, read_screen
@@ -108,6 +114,22 @@ GRAPHICS_12 = Mode(
     attribute=bytes.fromhex("0001020304051407 38393a3b3c3d3e3f 01000f0000"),
 )
 """Mode 12h: 640 by 480, 16 colours in planes."""
+GRAPHICS_4 = Mode(
+    misc=0x63,
+    sequencer=bytes.fromhex("03 09 03 00 02"),
+    crtc=bytes.fromhex("2d2728902b80bf1f 00c1000000000000 9c8e8f140096b9a2 ff"),
+    graphics=bytes.fromhex("00 00 00 00 00 30 0f 0f ff"),
+    attribute=bytes.fromhex("0013151702040607 1011121314151617 0100030000"),
+)
+"""Mode 4: the CGA's 320 by 200, 4 colours."""
+GRAPHICS_6 = Mode(
+    misc=0x63,
+    sequencer=bytes.fromhex("03 01 01 00 06"),
+    crtc=bytes.fromhex("5f4f50825480bf1f 00c1000000000000 9c8e8f280096b9c2 ff"),
+    graphics=bytes.fromhex("00 00 00 00 00 00 0d 0f ff"),
+    attribute=bytes.fromhex("0017171717171717 1717171717171717 0100010000"),
+)
+"""Mode 6: the CGA's 640 by 200, 2 colours."""
 GRAPHICS_13 = Mode(
     misc=0x63,
     sequencer=bytes.fromhex("03 01 0f 00 0e"),
@@ -449,6 +471,70 @@ def test_registers_by_memory(offset: int, size: int, expected: int) -> None:
     region.write(0x502, 2, 640)
     assert region.read(offset, size) == expected
     assert pc.vga.state.dispi.registers[dispi.XRES] == 640
+
+
+# Pictures --------------------------------------------------------------------------------------------
+
+
+def screendump(path: Path, machine: Qemu, monitor: socket.socket) -> Image.Image:
+    """QEMU's picture of its screen."""
+    command = {"execute": "screendump", "arguments": {"filename": str(path)}}
+    with monitor.makefile("rw") as stream:
+        stream.write(json.dumps({"execute": "qmp_capabilities"}) + json.dumps(command))
+        stream.flush()
+        answers = [json.loads(line) for line in itertools.islice(stream, 3)]
+    assert "error" not in answers[2], answers
+    return Image.open(path).convert("RGB")
+
+
+@pytest.mark.oracle
+@pytest.mark.skipif(not QEMU, reason="QEMU is not installed")
+@pytest.mark.parametrize(
+    ("mode", "base", "size", "extra"),
+    [
+        pytest.param(TEXT_MODE_3, 0xB_8000, 4000, [], id="text"),
+        pytest.param(TEXT_MODE_3, 0xB_8000, 16384, [(0x3D4, 0x0C, 0x02)], id="scrolled text"),
+        pytest.param(TEXT_MODE_3, 0xB_8000, 4000, [(0x3C4, 1, 1)], id="text of eight dots"),
+        pytest.param(GRAPHICS_12, 0xA_0000, 0x9600, [], id="mode 12h"),
+        pytest.param(GRAPHICS_12, 0xA_0000, 0xFFFF, [(0x3D4, 0x13, 0x30), (0x3D4, 0x0D, 0x55)], id="wide mode 12h"),
+        pytest.param(GRAPHICS_13, 0xA_0000, 64000, [], id="mode 13h"),
+        pytest.param(GRAPHICS_4, 0xB_8000, 0x4000, [], id="mode 4"),
+        pytest.param(GRAPHICS_6, 0xB_8000, 0x4000, [], id="mode 6"),
+    ],
+)
+def test_pictures_are_qemus(
+    tmp_path: Path, mode: Mode, base: int, size: int, extra: list[tuple[int, int, int]]
+) -> None:
+    pc = Pc()
+    monitor = tmp_path / "qmp"
+    content = bytes(value & 0x7F if n % 2 else value for n, value in enumerate(random.Random(base).randbytes(size)))
+    with Qemu("-vga", "std", "-qmp", f"unix:{monitor},server=on,wait=off") as oracle:
+        for machine in (pc, oracle):
+            machine.write(0x3C8, 1, 0)
+            for value in random.Random(7).randbytes(768):
+                machine.write(0x3C9, 1, value & 0x3F)
+            set_mode(machine, TEXT_MODE_3)
+            for row in ((0x3C4, 2, 4), (0x3C4, 4, 7), (0x3CE, 4, 2), (0x3CE, 5, 0), (0x3CE, 6, 4)):
+                indexed(machine, *row)
+            machine.write_memory(0xA_0000, random.Random(9).randbytes(8192))
+            set_mode(machine, mode)
+            indexed(machine, 0x3D4, 0x0A, 0x20)
+            indexed(machine, 0x3D4, 0x11, 0)
+            for turn, planes_ in enumerate((1, 2, 4, 8) if mode is GRAPHICS_12 else (mode.sequencer[2],)):
+                indexed(machine, 0x3C4, 2, planes_)
+                machine.write_memory(base, bytes(value + turn & 0xFF for value in content))
+            indexed(machine, 0x3C4, 2, mode.sequencer[2])
+            for row in extra:
+                indexed(machine, *row)
+        oracle.read(0x3DA, 1)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(monitor))
+            theirs = screendump(tmp_path / "screen.ppm", oracle, client)
+    ours = picture(pc.vga).resize(theirs.size, Image.Resampling.NEAREST)
+    six_bits = bytes(value & 0xFC for value in range(256))  # the DAC's; the rest is the expander's taste
+    wrong = [n for n, (a, b) in enumerate(zip(ours.tobytes(), theirs.tobytes(), strict=True)) if (a ^ b) & 0xFC]
+    print(theirs.size, picture(pc.vga).size, len(wrong), wrong[:3], [(n//3//theirs.width,n//3%theirs.width) for n in wrong[::100][:10]])
+    assert ours.tobytes().translate(six_bits) == theirs.tobytes().translate(six_bits)
 
 
 # Text ------------------------------------------------------------------------------------------------
