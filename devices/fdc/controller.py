@@ -247,7 +247,7 @@ class Fdc(Device):
             steps = code[2] if code[0] & reg.SEEK_IN else -code[2]
         self._step(n, drive.track + steps)
         drive.pcn = drive.pcn + steps & 0xFF
-        self._begin_seek(n, code[1] & 7)
+        self._begin_seek(n, n)  # ST0's H is always 0 after a seek
         return b""
 
     def _step(self, n: int, track: int) -> None:
