@@ -507,7 +507,10 @@ def test_pictures_are_qemus(
 ) -> None:
     pc = Pc()
     monitor = tmp_path / "qmp"
-    content = bytes(value & 0x7F if n % 2 else value for n, value in enumerate(random.Random(base).randbytes(size)))
+    content = random.Random(base).randbytes(size)
+    if mode is TEXT_MODE_3:
+        # QEMU does not blink, and lets the ninth dot of B0h..BFh join too.
+        content = bytes(value & 0x7F if n % 2 or 0xB0 <= value < 0xC0 else value for n, value in enumerate(content))
     with Qemu("-vga", "std", "-qmp", f"unix:{monitor},server=on,wait=off") as oracle:
         for machine in (pc, oracle):
             machine.write(0x3C8, 1, 0)
@@ -532,8 +535,6 @@ def test_pictures_are_qemus(
             theirs = screendump(tmp_path / "screen.ppm", oracle, client)
     ours = picture(pc.vga).resize(theirs.size, Image.Resampling.NEAREST)
     six_bits = bytes(value & 0xFC for value in range(256))  # the DAC's; the rest is the expander's taste
-    wrong = [n for n, (a, b) in enumerate(zip(ours.tobytes(), theirs.tobytes(), strict=True)) if (a ^ b) & 0xFC]
-    print(theirs.size, picture(pc.vga).size, len(wrong), wrong[:3], [(n//3//theirs.width,n//3%theirs.width) for n in wrong[::100][:10]])
     assert ours.tobytes().translate(six_bits) == theirs.tobytes().translate(six_bits)
 
 
