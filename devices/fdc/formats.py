@@ -73,14 +73,21 @@ def format_of(sectors: int) -> Format | None:
 class Drive:
     """A drive and the diskette in it.
 
-    ``type`` is the drive's CMOS type (*cmos_type*); by default it is one made for the diskette, or 1.44M if empty.
+    *cmos_type* is the drive's CMOS type; by default the drive is made for whatever is in it.
     """
 
-    __slots__ = ("disk", "format", "type")
+    __slots__ = ("_cmos_type", "disk", "format")
 
     def __init__(self, disk: Disk | None = None, cmos_type: int | None = None) -> None:
+        self._cmos_type = cmos_type
         self.insert(disk)
-        self.type = cmos_type if cmos_type is not None else self.format.drive if self.format else 4
+
+    @property
+    def type(self) -> int:
+        """The drive's CMOS type: as given, or one for the diskette, or 1.44M if empty."""
+        if self._cmos_type is not None:
+            return self._cmos_type
+        return self.format.drive if self.format else 4
 
     def insert(self, disk: Disk | None) -> None:
         """Change the diskette.  Raises ``ValueError`` if the image is too large for any format."""

@@ -406,6 +406,15 @@ def test_media(sectors: int, rate: int, spt: int, drive: int) -> None:
     assert seen[0] == seen[spt]
 
 
+@pytest.mark.parametrize(
+    ("cmos_type", "sectors", "expected"), [(None, 0, 4), (None, 720, 1), (None, 5760, 5), (2, 720, 2), (2, 0, 2)]
+)
+def test_drive_type(cmos_type: int | None, sectors: int, expected: int) -> None:
+    drive = Drive(cmos_type=cmos_type)
+    drive.insert(Image(sectors) if sectors else None)
+    assert expected == drive.type
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_format_by_size(form: object) -> None:
     size = form.size  # type: ignore[attr-defined]
