@@ -1,4 +1,4 @@
-"""The VGA chip: its ports, the window to its memory, and the beam.
+"""The VGA chip: its ports and the window to its memory.
 
 Register facts: IBM VGA XGA Technical Reference Manual, chapter 2; what the manual leaves open is as in QEMU's VGA.
 
@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from devices.bus import float_read
-from devices.core import SECOND, Clock, Device, Mmio, Ports
+from devices.core import Clock, Device, Mmio, Ports
 from devices.vga import dispi
 from devices.vga import registers as reg
+from devices.vga.beam import input_status
 from devices.vga.dispi import Dispi
 from devices.vga.planes import EXPAND, read_planes, write_planes
 
@@ -260,8 +261,9 @@ class Vga(Device):
         self.state.feature = value & 0x10
 
     def _read_status(self) -> int:
-        self.state.attribute_data_next = False
-        return self.beam_status()
+        state = self.state
+        state.attribute_data_next = False
+        return input_status(self.clock.now, state.misc, state.sequencer[reg.SR_CLOCKING], state.crtc)
 
     # Sequencer -------------------------------------------------------------------------------------
     def _write_sequencer_index(self, value: int) -> None:
@@ -498,28 +500,3 @@ class Vga(Device):
         enabled = EXPAND[mask]
         data = write_planes(state.graphics, state.latch, value)
         self.words[at] = self.words[at] & ~enabled | data & enabled
-
-    # Time ------------------------------------------------------------------------------------------
-    def beam_status(self) -> int:
-        """Input status 1 at ``clock.now``, from where the CRTC's timing puts the beam; changes nothing."""
-        crtc, sequencer = self.state.crtc, self.state.sequencer
-        overflow = crtc[reg.CR_OVERFLOW]
-        dots = 8 if sequencer[reg.SR_CLOCKING] & reg.CLOCKING_8DOT else 9
-        dot_clock = reg.DOT_CLOCKS[self.state.misc >> reg.MISC_CLOCK_SHIFT & 3]
-        if sequencer[reg.SR_CLOCKING] & reg.CLOCKING_DCLK2:
-            dot_clock //= 2
-        characters = crtc[reg.CR_HORIZONTAL_TOTAL] + 5
-        lines = (crtc[reg.CR_VERTICAL_TOTAL] | (overflow & 0x01) << 8 | (overflow & 0x20) << 4) + 2
-        line, column = divmod(self.clock.now * dot_clock // (SECOND * dots) % (characters * lines), characters)
-        start = crtc[reg.CR_RETRACE_START] | (overflow & 0x04) << 6 | (overflow & 0x80) << 2
-        height = (crtc[reg.CR_RETRACE_END] - start & 0xF) or 16
-        if start <= line < start + height:
-            return reg.STATUS_VR | reg.STATUS_DE
-        blank = line > self.last_line or column > crtc[reg.CR_HORIZONTAL_DISPLAY_END]
-        return reg.STATUS_DE if blank else 0
-
-    @property
-    def last_line(self) -> int:
-        """The number of the last scan line shown, by the CRTC."""
-        overflow = self.state.crtc[reg.CR_OVERFLOW]
-        return self.state.crtc[reg.CR_VERTICAL_DISPLAY_END] | (overflow & 0x02) << 7 | (overflow & 0x40) << 3

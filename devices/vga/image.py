@@ -10,6 +10,7 @@ from PIL import Image
 
 from devices.vga import dispi
 from devices.vga import registers as reg
+from devices.vga.beam import last_line
 from devices.vga.core import FONT_PITCH, FONT_PLANE, MINIMUM_MEMORY, PLANE_SIZE, Vga
 from devices.vga.planes import EXPAND
 from devices.vga.text import in_text_mode, read_screen
@@ -86,7 +87,7 @@ def _rows(vga: Vga) -> list[int]:
         return [start + row * pitch for row in range(extensions.registers[dispi.YRES])]
     pitch, start = 2 * crtc[reg.CR_OFFSET], crtc[reg.CR_START_HIGH] << 8 | crtc[reg.CR_START_LOW]
     mode, scan = crtc[reg.CR_MODE], crtc[reg.CR_MAXIMUM_SCAN_LINE]
-    lines = vga.last_line + 1 >> bool(scan & reg.SCAN_DOUBLE)
+    lines = last_line(crtc) + 1 >> bool(scan & reg.SCAN_DOUBLE)
     height = (scan & 0x1F) + 1
     shared = ~mode & 3
     if not shared:

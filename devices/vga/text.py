@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from devices.vga import registers as reg
+from devices.vga.beam import last_line
 from devices.vga.core import TEXT_SIZE, Vga
 
 CP437 = (
@@ -73,7 +74,7 @@ def read_screen(vga: Vga) -> TextScreen | None:
     crtc = vga.state.crtc
     columns = crtc[reg.CR_HORIZONTAL_DISPLAY_END] + 1
     height = (crtc[reg.CR_MAXIMUM_SCAN_LINE] & 0x1F) + 1
-    lines = vga.last_line + 1 >> bool(crtc[reg.CR_MAXIMUM_SCAN_LINE] & reg.SCAN_DOUBLE)
+    lines = last_line(crtc) + 1 >> bool(crtc[reg.CR_MAXIMUM_SCAN_LINE] & reg.SCAN_DOUBLE)
     rows = lines // height
     codes, attributes = text_cells(vga)
     pitch = 2 * crtc[reg.CR_OFFSET]
