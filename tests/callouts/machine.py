@@ -98,7 +98,7 @@ class Machine:
         for n in range(6):
             attr = (FLAT_CODE if n == CS else FLAT_DATA) | cpl << 5
             cpu.set_segment(n, 8 * (n + 1) | cpl, 0, ALL, attr)
-        cpu.set_segment(TR, 0x80, 0x500, 0x67, TSS)
+        cpu.set_segment(TR, 0x80, 0x500, 0x65, TSS)
         self.code32 = True
         return self
 
@@ -110,7 +110,7 @@ class Machine:
         cpu.cpl = 3
         for n in range(6):
             cpu.set_segment(n, 0, 0, 0xFFFF, 0xF3)
-        cpu.set_segment(TR, 0x80, 0x500, 0x67, TSS)
+        cpu.set_segment(TR, 0x80, 0x500, 0x65, TSS)
         return self
 
     def step(self, code: bytes) -> None:

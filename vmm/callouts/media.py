@@ -10,7 +10,7 @@ from typing import Final
 
 from translator import layout
 from translator.decode import Insn
-from translator.layout import DS, EDI
+from translator.layout import EDI
 from vmm.callouts import operands
 from vmm.errors import GuestFault
 from vmm.segmentation import VECTOR_GP, VECTOR_UD
@@ -44,8 +44,7 @@ def maskmov(cpu: VCpu, insn: Insn) -> None:
         raise GuestFault(VECTOR_NM)
     data, mask = _register(cpu, wide, insn.reg), _register(cpu, wide, insn.rm)
     offset = cpu.gpr[EDI] & operands.ADDRESS_MASK[insn.adsize]
-    seg = insn.seg_override if insn.seg_override >= 0 else DS
-    address = operands.linear(cpu, seg, offset, len(data), True)
+    address = operands.linear(cpu, insn.seg, offset, len(data), True)
     selected = [n for n, byte in enumerate(mask) if byte & 0x80]
     user = cpu.cpl == 3
     for n in selected:
