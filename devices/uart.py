@@ -67,7 +67,9 @@ class Uart(Device):
     """One 16550A.
 
     *interrupt* is INTR behind the PC's gate: it is driven only while the OUT2 pin is active, which it is not
-    in loopback.  *transmit* is called with the characters that leave the chip.
+    in loopback.  The word length only counts for timing: characters keep all eight bits, because boot sectors print
+    without a line to set it (LCR is 0 after reset, five bits), and other emulators let them.  *transmit* is called
+    with the characters that leave the chip.
     """
 
     def __init__(
@@ -169,7 +171,6 @@ class Uart(Device):
     def _arrive(self, character: int, errors: int) -> None:
         """A character is complete in the shift register."""
         state = self.state
-        character &= 0xFF >> 3 - (state.lcr & LCR_WORD_LENGTH)
         if len(state.received) >= self._capacity():
             state.lsr_errors |= LSR_OE
             if state.fcr & FCR_ENABLE:
@@ -289,7 +290,6 @@ class Uart(Device):
             return
         state.thre_pending = False
         self._update()
-        value &= 0xFF >> 3 - (state.lcr & LCR_WORD_LENGTH)
         if state.mcr & MCR_LOOP:
             self._arrive(value, 0)
         else:
