@@ -70,6 +70,8 @@ def deliver(cpu: VCpu, vector: int, error: int | None = None, kind: int = HARDWA
     while True:
         try:
             _enter(cpu, vector, error, kind)
+            if vector == VECTOR_DB and kind == FAULT:
+                cpu.dr[7] &= ~_DR7_GD
             return
         except GuestFault as fault:
             if fault.cr2 is not None:
@@ -125,8 +127,6 @@ def _enter(cpu: VCpu, vector: int, error: int | None, kind: int) -> None:
     if not access & ATTR_PRESENT:
         raise GuestFault(VECTOR_NP, entry | _IDT_ERROR | ext)
     if kind == FAULT:
-        if vector == VECTOR_DB:
-            cpu.dr[7] &= ~_DR7_GD
         if vector not in _NOT_FAULTS:
             flags |= RF
     elif kind >= _IN_HANDLER:

@@ -120,10 +120,13 @@ def _enter_same_ring(cpu: VCpu, selector: int, descriptor: int, offset: int, siz
             ss = cpu.segments[SS]
             stack.check_room(ss.limit, ss.attr, cpu.gpr[ESP], 2, size)
         raise GuestFault(VECTOR_GP, 0)
+    esp = cpu.gpr[ESP]
     if reason == tasks.CALL:
-        mask = _ALL_ONES if size == 4 else 0xFFFF
-        stack.push_frame(cpu, (cpu.next_eip & mask, cpu.segments[CS].selector), size)
+        ss = cpu.segments[SS]
+        frame = (cpu.next_eip & (_ALL_ONES if size == 4 else 0xFFFF), cpu.segments[CS].selector)
+        esp = stack.write_frame(cpu, (ss.base, ss.limit, ss.attr), esp, frame, size, cpu.cpl == 3)
     load_code(cpu, selector, mark_accessed(cpu, selector, descriptor), cpu.cpl)
+    cpu.esp = esp
     cpu.next_eip = offset
 
 
