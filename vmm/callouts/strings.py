@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Protocol, cast
 
 from translator.decode import Insn
 from translator.layout import DF, EAX, ECX, EDI, EDX, ES, ESI, TF
@@ -28,7 +28,6 @@ ELEMENT_WORK: Final = 16
 REPNE: Final = 0xF2
 
 
-@runtime_checkable
 class PlainMemory(Protocol):
     """What a ``LinearMemory`` may know besides; without it every element goes by itself."""
 
@@ -39,10 +38,13 @@ class PlainMemory(Protocol):
         """
 
 
+def _never_plain(linear: int, size: int, write: bool, user: bool = False) -> bool:
+    return False
+
+
 def _plain_test(memory: LinearMemory) -> Callable[[int, int, bool, bool], bool]:
-    if isinstance(memory, PlainMemory):
-        return memory.plain
-    return lambda linear, size, write, user: False
+    """``PlainMemory.plain`` of *memory*; an instance check of a protocol would cost more than the copy."""
+    return cast("Callable[[int, int, bool, bool], bool]", getattr(memory, "plain", _never_plain))
 
 
 class _Cursor:
