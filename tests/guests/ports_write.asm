@@ -32,6 +32,7 @@ spared: dw      0x0000, 0x001F          ; DMA, and what a doubleword before port
         dw      0x00E6, 0x00E9          ; debug console
         dw      0x00F1, 0x00F7          ; isa-debug-exit
         dw      0x03F2, 0x03F5          ; floppy controller
+        dw      0x03FF, 0x0402          ; the firmware's debug console
         dw      0x0500, 0x0527          ; fw_cfg and its DMA
         dw      0x05FD, 0x063F          ; ACPI power management
         dw      0x06FD, 0x0710          ; SMBus
