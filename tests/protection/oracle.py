@@ -45,6 +45,7 @@ REGIONS = (
 )
 ACCESS_WORDS = [f"[{address + 4:x}]" for address in range(GDT, LDT + 0x80, 8)]
 """The upper halves of all descriptors."""
+STACK_WORDS = [f"[{address + at:x}]" for name, address, size in REGIONS if name == "stack" for at in range(0, size, 4)]
 BEGIN, END = b"<<<<", b">>>>"
 RECORD = sum(size for _, _, size in REGIONS)
 
@@ -199,6 +200,10 @@ def tolerate_bochs(ours: dict[str, int], theirs: dict[str, int]) -> None:
         # the segments of a task that cannot be entered: Bochs checks CS last
         for dump in (ours, theirs):
             _mask(dump, ACCESS_WORDS, 0x100)
+    if ours["vector"] == 13:  # Bochs pushes the return address before it checks the target's offset
+        for key in STACK_WORDS:
+            if not ours[key]:
+                theirs[key] = 0
 
 
 def tolerate_qemu(ours: dict[str, int], theirs: dict[str, int]) -> None:
