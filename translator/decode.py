@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import capstone
 
 from translator.layout import CS, DS, ES, FS, GS, SS
-from translator.rules import TABLE, Row, lookup
+from translator.rules import MEDIA_SIZES, TABLE, Row, lookup
 
 MAX_LENGTH = 15
 """The longest instruction, in bytes; a longer one raises #GP(0) (SDM vol. 2, 2.3.11)."""
@@ -41,8 +41,31 @@ class Insn:
     """A decoded instruction."""
 
     __slots__ = (
-        "adsize", "disp", "far_selector", "imm", "index", "length", "lock", "map", "mem", "mod", "modrm", "opcode", "opsize",
-        "base", "prefixes", "raw", "reg", "rep", "rm", "row", "scale", "seg", "seg_override", "size", "tail",
+        "adsize",
+        "base",
+        "disp",
+        "far_selector",
+        "imm",
+        "index",
+        "length",
+        "lock",
+        "map",
+        "mem",
+        "mod",
+        "modrm",
+        "opcode",
+        "opsize",
+        "prefixes",
+        "raw",
+        "reg",
+        "rep",
+        "rm",
+        "row",
+        "scale",
+        "seg",
+        "seg_override",
+        "size",
+        "tail",
     )  # fmt: skip
 
     raw: bytes
@@ -209,6 +232,8 @@ def decode(code: bytes, code32: bool) -> Insn:
     insn.tail = code[start:at]
     size = row.size
     insn.size = _SIZES[size] if size in _SIZES else _sized(size, opsize)
+    if map_ and row.prefixes:
+        insn.size = MEDIA_SIZES.get((byte, mandatory), insn.size)
     return insn
 
 
@@ -227,7 +252,9 @@ def boundaries(code: bytes, address: int, code32: bool) -> Iterator[int]:
     """
     engine = _engines.get(code32)
     if engine is None:
-        engine = _engines[code32] = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_32 if code32 else capstone.CS_MODE_16)
+        engine = _engines[code32] = capstone.Cs(
+            capstone.CS_ARCH_X86, capstone.CS_MODE_32 if code32 else capstone.CS_MODE_16
+        )
     for _, length, _, _ in engine.disasm_lite(code, address):
         yield length
 

@@ -15,7 +15,8 @@ from translator.decode import Insn
 from translator.layout import CS, DS, ES, FS, GS, SS
 from translator.mode import CHECKED, FLAT, WORD
 from translator.operand import (
-    R8, R9, R10, BASE_REGISTER, Emitter, Operand, address, based, block_operand, flat_operand, move_stack_pointer, offset_in_r8, stack,
+    BASE_REGISTER, R8, R9, R10, Emitter, Operand, address, based, block_operand, flat_operand, move_stack_pointer,
+    offset_in_r8, stack,
 )  # fmt: skip
 from translator.piece import ATTENTION, ENDS, PLAIN
 
@@ -35,7 +36,10 @@ def _has_66(insn: Insn) -> bool:
 
 
 def ident(e: Emitter, insn: Insn) -> int:
-    """Copy the instruction; a memory operand takes its form in the host frame (IDENT, IDENT + 67h)."""
+    """Copy the instruction; a memory operand takes its form in the host frame (IDENT, IDENT + 67h).
+
+    LOCK is left out: there is one CPU, and nothing else comes between (Unicorn's LOCK NEG leaves wrong flags).
+    """
     row = insn.row
     prefix = b""
     if row.prefixes:
@@ -45,8 +49,6 @@ def ident(e: Emitter, insn: Insn) -> int:
             prefix = b"\x66"
     elif row.wide and insn.opsize == 2:
         prefix = b"\x66"
-    if insn.lock:
-        prefix += b"\xf0"
     opcode = bytes((0x0F, insn.opcode)) if insn.map else bytes((insn.opcode,))
     if not insn.mem:
         e.code += prefix + opcode + (bytes((insn.modrm,)) if row.modrm else b"") + insn.tail
@@ -75,6 +77,55 @@ def alias_80(e: Emitter, insn: Insn) -> int:
     insn.opcode = 0x80
     ident(e, insn)
     insn.opcode = 0x82
+    return PLAIN
+
+
+def clflush(e: Emitter, insn: Insn) -> int:
+    """CLFLUSH faults as a load of a byte does, and that is all that shows of it."""
+    e.load(R10, 1, memory(e, insn, 1, False))
+    return PLAIN
+
+
+def test_alias(e: Emitter, insn: Insn) -> int:
+    """F6 /1 and F7 /1 are aliases of TEST /0 that Unicorn has not."""
+    reg, modrm = insn.reg, insn.modrm
+    insn.reg, insn.modrm = 0, modrm & ~0x38
+    ident(e, insn)
+    insn.reg, insn.modrm = reg, modrm
+    return PLAIN
+
+
+def cmpps(e: Emitter, insn: Insn) -> int:
+    """CMPPS and its kin ignore the upper bits of the predicate; Unicorn raises #UD for them."""
+    tail = insn.tail
+    insn.tail = bytes((tail[0] & 7,))
+    ident(e, insn)
+    insn.tail = tail
+    return PLAIN
+
+
+def rotate_carry(e: Emitter, insn: Insn) -> int:
+    """RCL and RCR: Unicorn changes CF before it stores, so the store is tried first, with the value that is there."""
+    if insn.mem:
+        operand = memory(e, insn, insn.size, True)
+        e.load(R10, insn.size, operand)
+        e.op(b"\x88" if insn.size == 1 else b"\x89", R10, operand, prefix=b"\x66" if insn.size == 2 else b"")
+        e.op(bytes((insn.opcode,)), insn.reg, operand, insn.tail, b"\x66" if insn.size == 2 else b"")
+        return PLAIN
+    return ident(e, insn)
+
+
+def compare_real(e: Emitter, insn: Insn) -> int:
+    """FCOMI and its kin clear OF, SF and AF, which Unicorn leaves alone."""
+    e.glue("xor r8d, r8d")
+    return ident(e, insn)
+
+
+def cmpxchg8b(e: Emitter, insn: Insn) -> int:
+    """CMPXCHG8B in a block of the host's own: else Unicorn takes the flags that stay from a stale condition code."""
+    operand = memory(e, insn, 8, True)
+    e.code += b"\xeb\x00"  # jmp to the next instruction
+    e.op(b"\x0f\xc7", 1, operand)
     return PLAIN
 
 
@@ -415,7 +466,11 @@ def string(e: Emitter, insn: Insn) -> int | None:
     if flat and insn.adsize == 4:
         e.code += b"\x67" + prefix + bytes((insn.opcode,))
         return PLAIN
-    if insn.rep or (uses & _SOURCE and segments[insn.seg] == CHECKED) or (uses & _DESTINATION and segments[ES] == CHECKED):
+    if (
+        insn.rep
+        or (uses & _SOURCE and segments[insn.seg] == CHECKED)
+        or (uses & _DESTINATION and segments[ES] == CHECKED)
+    ):
         return None
     narrow = insn.adsize == 2
     if not narrow and WORD in (segments[insn.seg], segments[ES]):
@@ -462,9 +517,9 @@ def fxsave(e: Emitter, insn: Insn) -> int | None:
 EMITTERS: dict[str, Emit] = {
     f.__name__: f
     for f in (
-        nop, alias_80, inc_dec, bswap, lea, mov_moffs, xlat, bt_reg, maskmov, push_reg, push_imm, push_rm, push_seg,
-        pop_reg, pop_rm, pusha, popa, enter, leave, cli, sti, pushf, popf, rdtsc, mov_from_seg, mov_to_seg, pop_seg,
-        string, fxsave,
+        nop, clflush, cmpxchg8b, alias_80, test_alias, cmpps, rotate_carry, compare_real, inc_dec, bswap, lea,
+        mov_moffs, xlat, bt_reg, maskmov, push_reg, push_imm, push_rm, push_seg, pop_reg, pop_rm, pusha, popa, enter,
+        leave, cli, sti, pushf, popf, rdtsc, mov_from_seg, mov_to_seg, pop_seg, string, fxsave,
     )
 }  # fmt: skip
 """Emitters by the name that the rule table gives them."""

@@ -73,6 +73,8 @@ class Row:
     def stores(self) -> bool:
         """It writes its ModRM memory operand (emitters of ``emulate`` rows say so themselves)."""
         group = (self.opcode, self.digit)
+        if self.map and self.opcode == 0x7E and self.prefixes == "3":
+            return False
         if self.map:
             return self.opcode in _STORES_0F or group in _STORES_0F_GROUPS
         if self.opcode < 0x40:
@@ -128,9 +130,9 @@ E4 IN callout:in_imm i=b P | E5 IN callout:in_imm i=b P | E6 OUT callout:out_imm
 E8 CALL branch:call i=z | E9 JMP branch:jmp i=z | EA JMPF callout:jmp_far i=p S | EB JMP branch:jmp i=b
 EC IN callout:in_dx P | ED IN callout:in_dx P | EE OUT callout:out_dx P | EF OUT callout:out_dx P
 F1 INT1 callout:int1 S | F4 HLT callout:hlt P | F5 CMC ident f=r
-F6/0 TEST ident M i=b s=b f=w | F6/1 TEST ident M i=b s=b f=w | F6/2 NOT ident M s=b L | F6/3 NEG ident M s=b f=w L
+F6/0 TEST ident M i=b s=b f=w | F6/1 TEST emulate:test_alias M i=b s=b f=w | F6/2 NOT ident M s=b L | F6/3 NEG ident M s=b f=w L
 F6/4 MUL ident M s=b f=w | F6/5 IMUL ident M s=b f=w | F6/6 DIV ident M s=b f=r | F6/7 IDIV ident M s=b f=r
-F7/0 TEST ident M i=z s=v f=w | F7/1 TEST ident M i=z s=v f=w | F7/2 NOT ident M s=v L | F7/3 NEG ident M s=v f=w L
+F7/0 TEST ident M i=z s=v f=w | F7/1 TEST emulate:test_alias M i=z s=v f=w | F7/2 NOT ident M s=v L | F7/3 NEG ident M s=v f=w L
 F7/4 MUL ident M s=v f=w | F7/5 IMUL ident M s=v f=w | F7/6 DIV ident M s=v f=r | F7/7 IDIV ident M s=v f=r
 F8 CLC ident f=r | F9 STC ident f=r | FA CLI emulate:cli P | FB STI emulate:sti P | FC CLD ident | FD STD ident
 FE/0 INC ident M s=b f=r L | FE/1 DEC ident M s=b f=r L
@@ -168,20 +170,20 @@ _TWO = """
 72/2r PSRLD ident M i=b p=.6 | 72/4r PSRAD ident M i=b p=.6 | 72/6r PSLLD ident M i=b p=.6
 73/2r PSRLQ ident M i=b p=.6 | 73/3r PSRLDQ ident M i=b p=6 | 73/6r PSLLQ ident M i=b p=.6 | 73/7r PSLLDQ ident M i=b p=6
 74 PCMPEQB ident M s=o p=.6 | 75 PCMPEQW ident M s=o p=.6 | 76 PCMPEQD ident M s=o p=.6 | 77 EMMS ident p=.
-7E MOVD ident M s=q p=.63 | 7F MOVQ ident M s=o p=.63
+7E MOVD ident M s=d p=.6 | 7E MOVQ ident M s=q p=3 | 7F MOVQ ident M s=o p=.63
 A0 PUSH emulate:push_seg S | A1 POP emulate:pop_seg S | A2 CPUID callout:cpuid S | A3 BT emulate:bt_reg M s=v f=r
 A4 SHLD ident M i=b s=v f=r | A5 SHLD ident M s=v f=r
 A8 PUSH emulate:push_seg S | A9 POP emulate:pop_seg S | AB BTS emulate:bt_reg M s=v f=r L
 AC SHRD ident M i=b s=v f=r | AD SHRD ident M s=v f=r
-AE/0m FXSAVE emulate:fxsave M s=x | AE/1m FXRSTOR ident M s=x | AE/2m LDMXCSR ident M s=d | AE/3m STMXCSR ident M s=d
-AE/5r LFENCE ident M | AE/6r MFENCE ident M | AE/7r SFENCE ident M | AE/7m CLFLUSH ident:nop M s=b
+AE/0m FXSAVE emulate:fxsave M s=x p=. | AE/1m FXRSTOR ident M s=x p=. | AE/2m LDMXCSR ident M s=d p=. | AE/3m STMXCSR ident M s=d p=.
+AE/5r LFENCE ident M p=. | AE/6r MFENCE ident M p=. | AE/7r SFENCE ident M p=. | AE/7m CLFLUSH emulate:clflush M s=b p=.
 AF IMUL ident M s=v f=w | B0 CMPXCHG ident M s=b f=w L g | B1 CMPXCHG ident M s=v f=w L
 B2m LSS callout:load_far M s=p S | B3 BTR emulate:bt_reg M s=v f=r L | B4m LFS callout:load_far M s=p S | B5m LGS callout:load_far M s=p S
 B6 MOVZX ident M s=b | B7 MOVZX ident M s=w | B9 UD1 undefined M
 BA/4 BT ident M i=b s=v f=r | BA/5 BTS ident M i=b s=v f=r L | BA/6 BTR ident M i=b s=v f=r L | BA/7 BTC ident M i=b s=v f=r L
 BB BTC emulate:bt_reg M s=v f=r L | BC BSF ident M s=v f=r | BD BSR ident M s=v f=r | BE MOVSX ident M s=b | BF MOVSX ident M s=w
-C0 XADD ident M s=b f=w L g | C1 XADD ident M s=v f=w L | C2 CMPPS ident M i=b s=o p=.632 | C3m MOVNTI ident M s=d p=.
-C4 PINSRW ident M i=b s=w p=.6 | C5r PEXTRW ident M i=b p=.6 | C6 SHUFPS ident M i=b s=o p=.6 | C7/1m CMPXCHG8B ident M s=q f=r L
+C0 XADD ident M s=b f=w L g | C1 XADD ident M s=v f=w L | C2 CMPPS emulate:cmpps M i=b s=o p=.632 | C3m MOVNTI ident M s=d p=.
+C4 PINSRW ident M i=b s=w p=.6 | C5r PEXTRW ident M i=b p=.6 | C6 SHUFPS ident M i=b s=o p=.6 | C7/1m CMPXCHG8B emulate:cmpxchg8b M s=q f=r L
 C8 BSWAP emulate:bswap | C9 BSWAP emulate:bswap | CA BSWAP emulate:bswap | CB BSWAP emulate:bswap
 CC BSWAP emulate:bswap | CD BSWAP emulate:bswap | CE BSWAP emulate:bswap | CF BSWAP emulate:bswap
 D1 PSRLW ident M s=o p=.6 | D2 PSRLD ident M s=o p=.6 | D3 PSRLQ ident M s=o p=.6 | D4 PADDQ ident M s=o p=.6
@@ -197,6 +199,26 @@ F5 PMADDWD ident M s=o p=.6 | F6 PSADBW ident M s=o p=.6 | F7r MASKMOVQ emulate:
 F9 PSUBW ident M s=o p=.6 | FA PSUBD ident M s=o p=.6 | FB PSUBQ ident M s=o p=.6 | FC PADDB ident M s=o p=.6
 FD PADDW ident M s=o p=.6 | FE PADDD ident M s=o p=.6 | FF UD0 undefined M
 """
+
+_MMX = (
+    *range(0x63, 0x6C), 0x6F, 0x70, 0x74, 0x75, 0x76, 0x7F, *range(0xD1, 0xD6), *range(0xD8, 0xE6), *range(0xE7, 0xF0),
+    *range(0xF1, 0xFF),
+)  # fmt: skip
+MEDIA_SIZES: dict[tuple[int, str], int] = {
+    **{(opcode, "."): 8 for opcode in (*_MMX, 0x2C, 0x2D, 0x5A)},
+    **{(opcode, "."): 4 for opcode in (0x2E, 0x2F, 0x60, 0x61, 0x62)},
+    **{
+        (opcode, "3"): 4
+        for opcode in (0x10, 0x11, 0x2A, 0x2C, 0x2D, 0x51, 0x52, 0x53, *range(0x58, 0x5B), *range(0x5C, 0x60), 0xC2)
+    },
+    **{(opcode, "2"): 8 for opcode in (0x10, 0x11, 0x2C, 0x2D, 0x51, *range(0x58, 0x5B), *range(0x5C, 0x60), 0xC2)},
+    (0x2A, "2"): 4,
+    (0x2C, "6"): 16,
+    (0x2D, "6"): 16,
+    (0xE6, "3"): 8,
+}
+"""Bytes of the memory operand by 0F opcode and mandatory prefix, where it is not what the row says: rows of MMX and SSE
+share an opcode among packed (16), scalar (4, 8) and MMX (8) forms."""
 
 # x87 memory forms: name and operand size by opcode and /digit; register forms by opcode and /digit.
 _X87_MEMORY = {
@@ -259,8 +281,16 @@ def _families() -> Iterator[tuple[int, str]]:
         yield 0, f"82/{n} {name} emulate:alias_80 M i=b s=b f={flags}{lock}"
         yield 0, f"83/{n} {name} ident M i=b s=v f={flags}{lock}"
     for n, name in enumerate(_SHIFT):
-        for opcode, size, imm in ((0xC0, "b", " i=b"), (0xC1, "v", " i=b"), (0xD0, "b", ""), (0xD1, "v", ""), (0xD2, "b", ""), (0xD3, "v", "")):
-            yield 0, f"{opcode:02X}/{n} {name} ident M{imm} s={size} f=r"
+        for opcode, size, imm in (
+            (0xC0, "b", " i=b"),
+            (0xC1, "v", " i=b"),
+            (0xD0, "b", ""),
+            (0xD1, "v", ""),
+            (0xD2, "b", ""),
+            (0xD3, "v", ""),
+        ):
+            how = "emulate:rotate_carry" if name in ("RCL", "RCR") else "ident"
+            yield 0, f"{opcode:02X}/{n} {name} {how} M{imm} s={size} f=r"
     for n in range(8):
         yield 0, f"{0x40 + n:02X} INC emulate:inc_dec f=r"
         yield 0, f"{0x48 + n:02X} DEC emulate:inc_dec f=r"
@@ -284,7 +314,8 @@ def _families() -> Iterator[tuple[int, str]]:
         for n, cell in enumerate(cells.split()):
             if cell != "-":
                 flags = "r" if cell.startswith(("FCMOV", "FUCOMI", "FCOMI")) else "n"
-                yield 0, f"{opcode:02X}/{n}r {cell} ident M f={flags}"
+                how = "emulate:compare_real" if cell.startswith(("FUCOMI", "FCOMI")) else "ident"
+                yield 0, f"{opcode:02X}/{n}r {cell} {how} M f={flags}"
 
 
 def rows() -> list[Row]:
