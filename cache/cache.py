@@ -32,7 +32,7 @@ class Placed:
 
     __slots__ = (
         "address", "entry", "eip", "incoming", "insns", "key", "length", "linear", "live", "pages", "point_offsets",
-        "points", "size", "slots", "ways",
+        "points", "published", "size", "slots", "ways",
     )  # fmt: skip
 
     def __init__(self, key: Key, fragment: Fragment, address: int, pages: tuple[tuple[int, int, int], ...]) -> None:
@@ -53,6 +53,8 @@ class Placed:
         self.ways: list[Way] = []
         self.incoming: set[Way] = set()
         self.slots: list[int] = []
+        self.published = 0
+        """The generation of the lookup tables in which it was published last."""
         self.live = True
 
     def point(self, host: int) -> Point:
@@ -109,6 +111,8 @@ class TranslationCache:
         self._free_numbers: list[int] = []
         self._by_address: list[tuple[int, Placed]] = []
         self._by_page: dict[int, set[Placed]] = {}
+        self.generation = 1
+        """Counts the times the lookup tables were emptied."""
         self.counters = Counters()
 
     def __len__(self) -> int:
@@ -197,6 +201,12 @@ class TranslationCache:
         target.incoming.add(way)
         self.counters.chained += 1
 
+    def chain_by_lookup(self, way: Way) -> None:
+        """Let a direct exit go by the lookup table: its target may stand elsewhere after the guest's tables change."""
+        if self.chaining and way.placed.live and way.exit.cell >= 0:
+            self._set_cell(way, way.placed.address + way.exit.lookup)
+            self.counters.chained += 1
+
     def unchain(self, way: Way) -> None:
         """Let a chained exit leave for the VMM again."""
         if way.target is not None:
@@ -212,6 +222,19 @@ class TranslationCache:
         """Let indirect branches find *placed* by lookup table number *table*."""
         if self.chaining and placed.live:
             placed.slots.append(self.tables.put(table, placed.linear, placed.address))
+            placed.published = self.generation
+
+    def withdraw(self, placed: Placed) -> None:
+        """Let indirect branches find *placed* no longer."""
+        for slot in placed.slots:
+            self.tables.drop(slot, placed.address)
+        placed.slots.clear()
+        placed.published = 0
+
+    def withdraw_all(self) -> None:
+        """Empty the lookup tables."""
+        self.tables.clear()
+        self.generation += 1
 
     def _evict(self) -> None:
         if len(self._index):
@@ -236,8 +259,7 @@ class TranslationCache:
                 way.target = None
             self.ways[way.number] = None
             self._free_numbers.append(way.number)
-        for slot in placed.slots:
-            self.tables.drop(slot, placed.address)
+        self.withdraw(placed)
         if self._index.get(placed.key) is placed:
             del self._index[placed.key]
         n = bisect_right(self._by_address, placed.address, key=lambda pair: pair[0]) - 1

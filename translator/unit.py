@@ -41,6 +41,8 @@ class Exit(NamedTuple):
     """Host offset of the 4 bytes that hold the exit's number."""
     cell: int
     """direct: host offset of the 8-byte cell that holds the host address to go to; else -1."""
+    lookup: int
+    """direct: host offset of code that goes to the target by the lookup table; else -1."""
     insn: Insn | None
     """callout: the instruction."""
     vector: int
@@ -492,7 +494,14 @@ class _Layout:
                 code += _STUB
                 number = len(code)
                 code += b"\0\0\0\0" + _TO_VMM
-                self.exits.append(Exit(kind, eip, stub, number, place if kind == "direct" else -1, insn, vector, refund))
+                lookup = -1
+                if kind == "direct":
+                    lookup = len(code)
+                    linear = self.cs_base + eip & 0xFFFF_FFFF
+                    code += b"\x41\xb8" + linear.to_bytes(4, "little") + _INDIRECT  # mov r8d, linear
+                self.exits.append(
+                    Exit(kind, eip, stub, number, place if kind == "direct" else -1, lookup, insn, vector, refund)
+                )
             code[at : at + 4] = (place - at - 4).to_bytes(4, "little", signed=True)
         code += bytes(-len(code) % 8)
         for n in cells:

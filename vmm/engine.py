@@ -20,10 +20,10 @@ from vmm import interrupts, stubs
 from vmm.callouts import HANDLERS
 from vmm.errors import GuestFault
 from vmm.host import PAGE, PAGE_FAULT, Host
-from vmm.mmu import MAPPED, TRACED, Mmu
+from vmm.mmu import CR4_PAE, EFER, ERROR_W, MAPPED, PAGING_CR4, TRACED, Mmu
 from vmm.physical import PhysicalMemory
 from vmm.stats import Stats
-from vmm.vcpu import ATTR_CODE, ATTR_EXPAND_DOWN, ATTR_PRESENT, ATTR_WRITABLE, CR0_PE, CR0_PG, Segment, VCpu
+from vmm.vcpu import ATTR_CODE, ATTR_EXPAND_DOWN, ATTR_PRESENT, ATTR_WRITABLE, CR0_PE, CR0_PG, CR0_WP, Segment, VCpu
 
 SINGLE, STEP = 1 << 24, 1 << 25
 """Variants of a context: fragments of one block, for a budget too small for the whole unit; and of one instruction."""
@@ -50,7 +50,8 @@ class Engine:
         self.cpu = VCpu(host.block, self.mmu)
         self.mmu.cpu = self.cpu
         self.cpu.on_control_change = self._on_control_change
-        self.cpu.on_invlpg = self.mmu.invalidate
+        self.cpu.on_invlpg = self._on_invlpg
+        self._paging_bits = (0, 0, 0)
         self._quads = host.block.cast("Q")
         self._quads[layout.BUDGET // 8] = BUDGET_BASE
         self._translator = Translator()
@@ -68,13 +69,17 @@ class Engine:
         physical.written = self._on_written
         host.on_exit = self._on_exit
         host.on_fault = self._on_fault
-        self._contexts: dict[tuple[Mode, int], int] = {}
+        self._contexts: dict[tuple[Mode, int, bool], int] = {}
         self._context = 0
         self._mode: Mode = _mode_of(self.cpu)
         self._table = 0
+        self._paging = False
+        self._published: dict[int, list[Placed]] = {}
+        """Under paging: fragments in the lookup tables by the linear pages that they depend on."""
         self._verified: set[int] = set()
         self._stores: dict[int, int] = {}
-        self._close_step: Callable[[], None] | None = None
+        self._ends: list[Callable[[], None]] = []
+        """What to do when the instruction that runs alone has run."""
         self._temporary: Placed | None = None
         self._trap = False
         self._scratch = host.new_frames(PAGE)
@@ -156,7 +161,7 @@ class Engine:
 
     def _on_exit(self) -> None:
         way = self.cache.ways[self._quads[layout.EXIT_ID // 8] & 0xFFFF_FFFF]
-        if self._close_step is not None:
+        if self._ends:
             self._end_step()
         if way is None:
             self._exit_miss()
@@ -317,6 +322,7 @@ class Engine:
     # Host faults ---------------------------------------------------------------------------------------------------
 
     def _on_fault(self, vector: int, error: int, address: int) -> None:
+        self._vector = vector
         if vector == PAGE_FAULT:
             if BUDGET_BASE - PAGE <= address < BUDGET_BASE:
                 self._on_budget()
@@ -335,24 +341,24 @@ class Engine:
             outcome = self.mmu.fill(linear, write, self._mode.user)
         except GuestFault as fault:
             self.stats.exits["true_fault"] += 1
-            if self._close_step is not None:
+            if self._ends:
                 self._end_step()
             self._take_registers()
+            if fault.error is not None and not write and self._modifies():
+                fault.error |= ERROR_W  # Unicorn reads before it writes; a CPU asks for both rights at once
             self._deliver(fault)
             self._resume(None)
             return
         if outcome == MAPPED:
             self.stats.exits["hidden_fault"] += 1
             return
-        if self._close_step is not None:
-            raise RuntimeError(f"two pages of one instruction need single steps (linear {linear:#x})")
         self._take_registers()
         if outcome == TRACED:
             self.stats.exits["traced_store"] += 1
             self._on_traced_store(linear)
         else:
             self.stats.exits["stepped"] += 1
-            self._step(linear, lambda: None)
+            self._step(linear)
 
     def _resume(self, way: Way | None) -> None:
         """From a fault: go on through the resume stub."""
@@ -365,7 +371,7 @@ class Engine:
         rip = host.rip
         placed = self.cache.at(rip)
         if placed is None:
-            raise RuntimeError(f"a host exception at {rip:#x}, outside the translation cache")
+            raise RuntimeError(f"host exception {self._vector} at {rip:#x}, outside the translation cache")
         point = placed.point(rip)
         registers = list(host.registers())
         flags = host.flags()
@@ -409,50 +415,45 @@ class Engine:
 
     # One instruction at a time ----------------------------------------------------------------------------------------
 
-    def _step(self, linear: int, after: Callable[[], None]) -> None:
+    def _step(self, linear: int, after: Callable[[], None] | None = None) -> None:
         """Run the faulting instruction alone, with the page at *linear* wide open, then do *after*."""
-        try:
-            placed = self._find_step()
-        except GuestFault as fault:
-            self._deliver(fault)
-            self._resume(None)
-            return
+        if not self._ends:
+            try:
+                placed = self._find_step()
+            except GuestFault as fault:
+                self._deliver(fault)
+                self._resume(None)
+                return
+            self._begin_step(placed)
+            self.host.rip = self._stubs.resume
+        self._ends.append(self.mmu.open(linear, self._scratch))
+        if after is not None:
+            self._ends.append(after)
+
+    def _begin_step(self, placed: Placed) -> None:
+        """Let *placed*, one instruction, run; whatever it is, it leaves for the VMM."""
         quads = self._quads
-        close = self.mmu.open(linear, self._scratch)
         table = quads[layout.TABLE // 8]
         quads[layout.TABLE // 8] = self.cache.tables.never
 
         def end() -> None:
-            close()
             quads[layout.TABLE // 8] = table
-            after()
 
-        self._close_step = end
+        self._ends.append(end)
         quads[layout.RESUME // 8] = placed.entry
-        self.host.rip = self._stubs.resume
 
     def _end_step(self) -> None:
-        end, self._close_step = self._close_step, None
-        if end is not None:
+        ends, self._ends = self._ends, []
+        for end in ends:
             end()
 
     def _run_one(self) -> None:
         """Run one instruction from the block's state with interrupts held off."""
         try:
-            placed = self._find_step()
+            self._begin_step(self._find_step())
         except GuestFault as fault:
             self._deliver(fault)
             self._go(None)
-            return
-        quads = self._quads
-        table = quads[layout.TABLE // 8]
-        quads[layout.TABLE // 8] = self.cache.tables.never
-
-        def end() -> None:
-            quads[layout.TABLE // 8] = table
-
-        self._close_step = end
-        quads[layout.RESUME // 8] = placed.entry
 
     def _on_traced_store(self, linear: int) -> None:
         """A store into a page with translated code: drop what it hits, before it can run again."""
@@ -460,25 +461,25 @@ class Engine:
         physical = self.mmu.translate(linear, True, self._mode.user)[0]
         page, first = physical >> 12, physical & 0xFFF
         stores = self._stores[page] = self._stores.get(page, 0) + 1
-        insn = self._insn_at_eip()
-        if insn is None or insn.row.how == "string" or insn.size > LONGEST_STORE:
-            first, last = 0, PAGE
-            if insn is not None and insn.rep:
-                # A block move over code: the page is data now.
-                self.cache.invalidate(page, 0, PAGE, "smc")
-                self._resume(None)
-                return
-        else:
-            last = first + LONGEST_STORE
         if stores > PATIENCE:
             self._verify_page(page)
             self._resume(None)
             return
-        self.cache.invalidate(page, first, last, "smc")
-        if page in self.physical.watched:
-            self._step(linear, lambda: self.cache.invalidate(page, first, last, "smc") and None)
-        else:
-            self._resume(None)
+        insn = self._insn_at_eip()
+        last = first + LONGEST_STORE
+        if insn is None or insn.row.how == "string" or insn.size > LONGEST_STORE:
+            first, last = 0, PAGE
+
+        def drop() -> None:
+            self.cache.invalidate(page, first, last, "smc")
+
+        drop()
+        self._step(linear, drop)
+
+    def _modifies(self) -> bool:
+        """Whether the instruction at EIP reads and writes its memory operand."""
+        insn = self._insn_at_eip()
+        return insn is not None and insn.mem and insn.row.stores
 
     def _insn_at_eip(self):  # type: ignore[no-untyped-def]
         from translator.decode import Undefined, decode
@@ -516,17 +517,34 @@ class Engine:
     # Fragments --------------------------------------------------------------------------------------------------------
 
     def _on_control_change(self, name: str) -> None:
+        """A control register or MSR changed: mirror what concerns the host, drop shadows that it concerns."""
         cpu = self.cpu
         self.host.set_control(cpu.cr0, cpu.cr4)
-        if cpu.cr0 & CR0_PG and cpu.cr4 & 0x20 and name in ("cr0", "cr3", "cr4"):
+        paging = (cpu.cr0 & (CR0_PG | CR0_WP | CR0_PE), cpu.cr4 & PAGING_CR4, cpu.msr.get(EFER, 0))
+        if name not in ("cr0", "cr3", "cr4", "efer") or (name != "cr3" and paging == self._paging_bits):
+            return
+        if cpu.cr0 & CR0_PG and cpu.cr4 & CR4_PAE and name != "efer":
             self.mmu.load_pdptes()
+        self._paging_bits = paging
+        self._flush_mappings()
+
+    def _flush_mappings(self) -> None:
+        """The guest's linear addresses may mean something else now."""
         self.mmu.flush()
+        self._published.clear()
+        self.cache.withdraw_all()
+
+    def _on_invlpg(self, linear: int) -> None:
+        self.mmu.invalidate(linear)
+        for placed in self._published.pop(linear >> 12, ()):
+            self.cache.withdraw(placed)
 
     def _update_mode(self) -> None:
         cpu = self.cpu
         cpu.mode_changed = False
         mode = self._mode = _mode_of(cpu)
-        key = (mode, cpu.segments[CS].base)
+        self._paging = bool(cpu.cr0 & CR0_PG)
+        key = (mode, cpu.segments[CS].base, self._paging)
         context = self._contexts.get(key)
         if context is None:
             if len(self._contexts) >= MAX_CONTEXTS:
@@ -562,8 +580,12 @@ class Engine:
                 placed = self._translate(key, max_insns=1, single_block=True)
             else:
                 placed = self._translate(key)
-        if not placed.slots and not self._mode.step:
+        if placed.published != self.cache.generation and not self._mode.step:
             self.cache.publish(self._table, placed)
+            if self._paging:
+                self._published.setdefault(placed.linear >> 12, []).append(placed)
+                if len(placed.pages) > 1:
+                    self._published.setdefault((placed.linear >> 12) + 1, []).append(placed)
         return placed
 
     def _find_step(self) -> Placed:
@@ -623,9 +645,10 @@ class Engine:
         """Chain a direct exit, if the link holds as long as both fragments do."""
         if way.placed.key[0] & STEP or self._mode.step or way.placed is self._temporary:
             return
-        if self.cpu.cr0 & CR0_PG and way.placed.linear >> 12 != placed.linear >> 12:
-            return
-        self.cache.chain(way, placed)
+        if not self._paging or (way.placed.linear >> 12 == placed.linear >> 12 and len(placed.pages) == 1):
+            self.cache.chain(way, placed)
+        else:
+            self.cache.chain_by_lookup(way)
 
 
 _NUMBERS = {"rax": 0, "rsi": 6, "rdi": 7, "r9": 9, "r10": 10}

@@ -16,6 +16,7 @@ from vmm.vcpu import CR0_PG, CR0_WP, VCpu
 
 MASK = 0xFFFF_FFFF
 CR4_PSE, CR4_PAE, CR4_PGE = 0x10, 0x20, 0x80
+PAGING_CR4 = CR4_PSE | CR4_PAE | CR4_PGE
 PTE_P, PTE_W, PTE_U, PTE_A, PTE_D, PTE_PS, PTE_G = 1, 2, 4, 0x20, 0x40, 0x80, 0x100
 PTE_NX = 1 << 63
 EFER = 0xC000_0080
@@ -254,6 +255,14 @@ class Mmu:
             page = self.translate(linear, False, user, True)[0] >> 12
             self._codes[linear >> 12] = page
         return page << 12 | linear & 0xFFF
+
+    def plain(self, linear: int, size: int, write: bool, user: bool = False) -> bool:
+        """Whether a range inside one page can be copied at once: mapped, and memory or nothing behind it."""
+        try:
+            physical = self.translate(linear, write, user)[0]
+        except GuestFault:
+            return False
+        return self.physical.page(physical >> 12).kind in (RAM, ROM, NOTHING)
 
     # LinearMemory ------------------------------------------------------------------------------------------------
 

@@ -147,7 +147,7 @@ class VCpu:
         """The state after RESET (SDM vol. 3, 9.1.1): real mode, CS:IP = F000:FFF0, base FFFF0000h."""
         for n in range(8):
             self.gpr[n] = 0
-        self.gpr[layout.EDX] = 0x0000_0600 | 0x30  # family 6, as CPUID says
+        self.gpr[layout.EDX] = 0x0000_0695  # the signature that CPUID gives
         self._quads[layout.FLAGS // 8] = 2
         self.block[layout.IF] = 0
         self.block[layout.ATTENTION] = 0
