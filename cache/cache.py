@@ -32,7 +32,7 @@ class Placed:
 
     __slots__ = (
         "address", "entry", "eip", "incoming", "insns", "key", "length", "linear", "live", "pages", "point_offsets",
-        "points", "published", "size", "slots", "ways",
+        "points", "size", "slots", "ways",
     )  # fmt: skip
 
     def __init__(self, key: Key, fragment: Fragment, address: int, pages: tuple[tuple[int, int, int], ...]) -> None:
@@ -52,9 +52,7 @@ class Placed:
         self.point_offsets = [p.at for p in fragment.points]
         self.ways: list[Way] = []
         self.incoming: set[Way] = set()
-        self.slots: list[int] = []
-        self.published = 0
-        """The generation of the lookup tables in which it was published last."""
+        self.slots: set[int] = set()
         self.live = True
 
     def point(self, host: int) -> Point:
@@ -111,8 +109,6 @@ class TranslationCache:
         self._free_numbers: list[int] = []
         self._by_address: list[tuple[int, Placed]] = []
         self._by_page: dict[int, set[Placed]] = {}
-        self.generation = 1
-        """Counts the times the lookup tables were emptied."""
         self.counters = Counters()
 
     def __len__(self) -> int:
@@ -218,23 +214,18 @@ class TranslationCache:
         at = way.placed.address - self.base + way.exit.cell
         self._code[at : at + 8] = host.to_bytes(8, "little")
 
-    def publish(self, table: int, placed: Placed) -> None:
-        """Let indirect branches find *placed* by lookup table number *table*."""
-        if self.chaining and placed.live:
-            placed.slots.append(self.tables.put(table, placed.linear, placed.address))
-            placed.published = self.generation
+    def publish(self, table: int, placed: Placed) -> bool:
+        """Let indirect branches find *placed* by lookup table number *table*; whether they could not before."""
+        if not self.chaining or not placed.live or self.tables.holds(table, placed.linear, placed.address):
+            return False
+        placed.slots.add(self.tables.put(table, placed.linear, placed.address))
+        return True
 
     def withdraw(self, placed: Placed) -> None:
         """Let indirect branches find *placed* no longer."""
         for slot in placed.slots:
             self.tables.drop(slot, placed.address)
         placed.slots.clear()
-        placed.published = 0
-
-    def withdraw_all(self) -> None:
-        """Empty the lookup tables."""
-        self.tables.clear()
-        self.generation += 1
 
     def _evict(self) -> None:
         if len(self._index):

@@ -47,6 +47,11 @@ class LookupTables:
         """Host address of table *number*."""
         return self._base + number * TABLE_BYTES
 
+    def holds(self, number: int, linear: int, host: int) -> bool:
+        """Whether branches to *linear* go to *host* by table *number*."""
+        held: int = self._quads[number * SLOTS + (linear & 0xFFFF)]
+        return held == host
+
     def put(self, number: int, linear: int, host: int) -> int:
         """Send branches to *linear* to *host*; returns the slot's index for ``drop``."""
         slot = number * SLOTS + (linear & 0xFFFF)
@@ -57,8 +62,3 @@ class LookupTables:
         """Empty a slot if it still holds *host*."""
         if self._quads[slot] == host:
             self._quads[slot] = self._miss
-
-    def clear(self) -> None:
-        """Empty all tables."""
-        for number in range(1, self._used):
-            self._quads[number * SLOTS : (number + 1) * SLOTS] = self._empty

@@ -20,7 +20,8 @@ from vmm import interrupts, stubs
 from vmm.callouts import HANDLERS
 from vmm.errors import GuestFault
 from vmm.host import PAGE, PAGE_FAULT, Host
-from vmm.mmu import CR4_PAE, EFER, ERROR_W, MAPPED, PAGING_CR4, TRACED, Mmu
+from vmm.mmu import MAPPED, TRACED, Mmu, Space
+from vmm.mmu.walk import CR4_PAE, EFER, ERROR_W, PAGING_CR4
 from vmm.physical import PhysicalMemory
 from vmm.stats import Stats
 from vmm.vcpu import ATTR_CODE, ATTR_EXPAND_DOWN, ATTR_PRESENT, ATTR_WRITABLE, CR0_PE, CR0_PG, CR0_WP, Segment, VCpu
@@ -48,9 +49,9 @@ class Engine:
         self.stats = stats
         self.mmu = Mmu(host, physical)
         self.cpu = VCpu(host.block, self.mmu)
-        self.mmu.cpu = self.cpu
+        self.mmu.attach(self.cpu)
         self.cpu.on_control_change = self._on_control_change
-        self.cpu.on_invlpg = self._on_invlpg
+        self.cpu.on_invlpg = self.mmu.invalidate
         self._paging_bits = (0, 0, 0)
         self._quads = host.block.cast("Q")
         self._quads[layout.BUDGET // 8] = BUDGET_BASE
@@ -66,6 +67,7 @@ class Engine:
         )
         self.mmu.is_code = self._is_traced
         self.mmu.on_remap = self._on_remap
+        self.mmu.code_moved = self._on_code_moved
         physical.written = self._on_written
         host.on_exit = self._on_exit
         host.on_fault = self._on_fault
@@ -74,8 +76,6 @@ class Engine:
         self._mode: Mode = _mode_of(self.cpu)
         self._table = 0
         self._paging = False
-        self._published: dict[int, list[Placed]] = {}
-        """Under paging: fragments in the lookup tables by the linear pages that they depend on."""
         self._verified: set[int] = set()
         self._stores: dict[int, int] = {}
         self._ends: list[Callable[[], None]] = []
@@ -363,7 +363,7 @@ class Engine:
     def _resume(self, way: Way | None) -> None:
         """From a fault: go on through the resume stub."""
         self._go(way)
-        self.host.rip = self._stubs.resume
+        self.host.resume_at(self._stubs.resume)
 
     def _take_registers(self) -> None:
         """Move the state of the faulting instruction into the vCPU block, as if it had not begun."""
@@ -409,7 +409,7 @@ class Engine:
                 self._deliver(fault)
             else:
                 quads[layout.RESUME // 8] = placed.entry
-                self.host.rip = self._stubs.resume
+                self.host.resume_at(self._stubs.resume)
                 return
         self._resume(None)
 
@@ -425,7 +425,7 @@ class Engine:
                 self._resume(None)
                 return
             self._begin_step(placed)
-            self.host.rip = self._stubs.resume
+            self.host.resume_at(self._stubs.resume)
         self._ends.append(self.mmu.open(linear, self._scratch))
         if after is not None:
             self._ends.append(after)
@@ -458,7 +458,7 @@ class Engine:
     def _on_traced_store(self, linear: int) -> None:
         """A store into a page with translated code: drop what it hits, before it can run again."""
         self.stats.smc_faults += 1
-        physical = self.mmu.translate(linear, True, self._mode.user)[0]
+        physical = self.mmu.walker.translate(linear, True, self._mode.user)[0]
         page, first = physical >> 12, physical & 0xFFF
         stores = self._stores[page] = self._stores.get(page, 0) + 1
         if stores > PATIENCE:
@@ -524,20 +524,23 @@ class Engine:
         if name not in ("cr0", "cr3", "cr4", "efer") or (name != "cr3" and paging == self._paging_bits):
             return
         if cpu.cr0 & CR0_PG and cpu.cr4 & CR4_PAE and name != "efer":
-            self.mmu.load_pdptes()
-        self._paging_bits = paging
-        self._flush_mappings()
+            self.mmu.walker.load_pdptes()
+        if paging == self._paging_bits:
+            self.mmu.switch()
+        else:
+            self._paging_bits = paging
+            self.mmu.flush()
+        cpu.mode_changed = True
 
-    def _flush_mappings(self) -> None:
-        """The guest's linear addresses may mean something else now."""
-        self.mmu.flush()
-        self._published.clear()
-        self.cache.withdraw_all()
-
-    def _on_invlpg(self, linear: int) -> None:
-        self.mmu.invalidate(linear)
-        for placed in self._published.pop(linear >> 12, ()):
-            self.cache.withdraw(placed)
+    def _on_code_moved(self, space: Space, page: int) -> None:
+        """A linear page of code may be mapped another way: nothing may lead to its fragments unchecked."""
+        space.code.pop(2 * page, None)
+        space.code.pop(2 * page + 1, None)
+        for placed in space.fragments.pop(page, ()):
+            if len(placed.pages) > 1:
+                self.cache.remove(placed, "moved")
+            else:
+                self.cache.withdraw(placed)
 
     def _update_mode(self) -> None:
         cpu = self.cpu
@@ -557,7 +560,7 @@ class Engine:
             self._table = 0
             self._quads[layout.TABLE // 8] = tables.never
         else:
-            self._table = tables.table(context)
+            self._table = tables.table(context << 24 | self.mmu.space.number)
             self._quads[layout.TABLE // 8] = tables.address(self._table)
 
     def _locate(self, variant: int) -> Key:
@@ -580,12 +583,12 @@ class Engine:
                 placed = self._translate(key, max_insns=1, single_block=True)
             else:
                 placed = self._translate(key)
-        if placed.published != self.cache.generation and not self._mode.step:
-            self.cache.publish(self._table, placed)
-            if self._paging:
-                self._published.setdefault(placed.linear >> 12, []).append(placed)
-                if len(placed.pages) > 1:
-                    self._published.setdefault((placed.linear >> 12) + 1, []).append(placed)
+        if not self._mode.step and self.cache.publish(self._table, placed) and self._paging:
+            fragments = self.mmu.space.fragments
+            page = placed.linear >> 12
+            fragments.setdefault(page, []).append(placed)
+            if len(placed.pages) > 1:
+                fragments.setdefault(page + 1 & 0xF_FFFF, []).append(placed)
         return placed
 
     def _find_step(self) -> Placed:

@@ -55,52 +55,27 @@ def _memory(size: int) -> tuple[mmap.mmap, int]:
     return area, ctypes.addressof(ctypes.c_char.from_buffer(area))
 
 
-class Space:
-    """An address space: the guest's 4 GiB by shadow tables, and the VMM's own part, which all spaces share."""
+class HostSpace:
+    """The upper levels of a set of host tables: the guest's 4 GiB twice, and the VMM's own part, which all share."""
+
+    __slots__ = ("_directories", "root", "tables")
 
     def __init__(self, host: Host) -> None:
-        self._host = host
-        self.root = host.new_table()
-        pointers = host.new_table()
+        self.tables = [host.new_table() for _ in range(6)]
+        """Host-physical addresses of the tables that this space owns."""
+        self.root, pointers, *directories = self.tables
         host.quads_of(self.root)[0] = pointers | _LINK
-        self._directories = []
+        host.quads_of(self.root)[layout.BUDGET_BASE >> 39] = host.budget_pointers | _LINK
         entries = host.quads_of(pointers)
-        for n in range(4):
-            directory = host.new_table()
-            entries[n] = entries[n + 4] = directory | _LINK
-            self._directories.append(host.quads_of(directory))
-        self._tables: dict[int, memoryview] = {}
-        self._addresses: dict[int, int] = {}
         for n in range(8, 512):
             entries[n] = host.shared_pointers[n]
+        for n, directory in enumerate(directories):
+            entries[n] = entries[n + 4] = directory | _LINK
+        self._directories = [host.quads_of(directory) for directory in directories]
 
-    def entry(self, linear: int) -> int:
-        """The page-table entry of a guest linear address."""
-        table = self._tables.get(linear >> 21)
-        return table[linear >> 12 & 511] if table is not None else 0
-
-    def table(self, linear: int) -> memoryview:
-        """The page table (512 entries) that covers 2 MiB of guest linear addresses."""
-        number = linear >> 21
-        table = self._tables.get(number)
-        if table is None:
-            at = self._host.new_table()
-            table = self._tables[number] = self._host.quads_of(at)
-            self._addresses[number] = at
-            self._directories[number >> 9][number & 511] = at | _LINK
-        return table
-
-    def map(self, linear: int, entry: int) -> None:
-        """Set the entry of one page; taking rights away needs a ``Host.flush_tlb`` as well."""
-        self.table(linear)[linear >> 12 & 511] = entry
-
-    def clear(self) -> None:
-        """Drop all guest entries; needs a ``Host.flush_tlb`` as well."""
-        for number, at in self._addresses.items():
-            self._directories[number >> 9][number & 511] = 0
-            self._host.free_table(at)
-        self._tables.clear()
-        self._addresses.clear()
+    def link(self, region: int, table: int) -> None:
+        """Let the page table at host-physical *table* cover 2 MiB of guest addresses; 0 lets none."""
+        self._directories[region >> 9][region & 511] = table | _LINK if table else 0
 
 
 class Host:
@@ -110,7 +85,7 @@ class Host:
     host exception, with the error code and CR2 of a page fault.
     """
 
-    def __init__(self, ram_size: int, tc_size: int, tables: int = 16, lookup_tables: int = 16) -> None:
+    def __init__(self, ram_size: int, tc_size: int, tables: int = 64, lookup_tables: int = 64) -> None:
         self.uc = Uc(UC_ARCH_X86, UC_MODE_64)
         self._areas = []
         self.ram = self._map(0, max(ram_size, PAGE)) if ram_size else memoryview(b"")
@@ -128,11 +103,12 @@ class Host:
         self._next_table = 0
         self._free_tables: list[int] = []
         self.shared_pointers = self._own_part(tc_size + PAGE, table_bytes)
-        self.space = Space(self)
-        self._start()
+        self._start(HostSpace(self))
         self.on_exit: Callable[[], None] = lambda: None
         self.on_fault: Callable[[int, int, int], None] = lambda vector, error, address: None
         self.failure: BaseException | None = None
+        self._stale = False
+        self._resume_at = 0
 
     # Memory ------------------------------------------------------------------------------------------
 
@@ -163,6 +139,20 @@ class Host:
     def free_table(self, table: int) -> None:
         """Give a page table back."""
         self._free_tables.append(table - TABLES)
+
+    def new_space(self) -> HostSpace:
+        """Tables for another address space of the guest's.  Raises ``MemoryError`` when the arena is full."""
+        return HostSpace(self)
+
+    def free_space(self, space: HostSpace) -> None:
+        """Give the upper levels of an address space back."""
+        for table in space.tables:
+            self.free_table(table)
+
+    def use(self, space: HostSpace) -> None:
+        """Run on these tables from now on; flushes the TLB."""
+        self.uc.reg_write(x86.UC_X86_REG_CR3, space.root)
+        self._stale = True
 
     def new_frames(self, size: int) -> int:
         """Host-physical address of fresh pages of the VMM's own."""
@@ -214,18 +204,17 @@ class Host:
         page, table, directory = BLOCK | DATA, self.new_table(), self.new_table()
         self.quads_of(table)[:] = memoryview(struct.pack("<Q", page) * 512).cast("Q")
         self.quads_of(directory)[:] = memoryview(struct.pack("<Q", table | _LINK) * 512).cast("Q")
-        self._budget_pointers = self.new_table()
-        self.quads_of(self._budget_pointers)[layout.BUDGET_BASE >> 30 & 511] = directory | _LINK
+        self.budget_pointers = self.new_table()
+        self.quads_of(self.budget_pointers)[layout.BUDGET_BASE >> 30 & 511] = directory | _LINK
         return list(pointers)
 
     # The engine -----------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
+    def _start(self, space: HostSpace) -> None:
         uc = self.uc
-        self.quads_of(self.space.root)[layout.BUDGET_BASE >> 39] = self._budget_pointers | _LINK
         uc.reg_write(x86.UC_X86_REG_CR4, 0x620)  # PAE, OSFXSR, OSXMMEXCPT
         uc.msr_write(0xC000_0080, 0xD01)  # EFER: NXE, LMA, LME, SCE
-        uc.reg_write(x86.UC_X86_REG_CR3, self.space.root)
+        uc.reg_write(x86.UC_X86_REG_CR3, space.root)
         uc.reg_write(x86.UC_X86_REG_CR0, 0x8001_0033)  # PG, WP, NE, ET, MP, PE
         uc.reg_write(x86.UC_X86_REG_R15, layout.VCPU_BLOCK)
         self._context = ctypes.c_void_p()
@@ -293,7 +282,14 @@ class Host:
         # Unicorn never clears the pending exception: a second fault would arrive as a double fault.
         context[self._pending_at : self._pending_at + 4] = b"\xff\xff\xff\xff"
         (error,) = struct.unpack_from("<I", context, self._error_at)
+        self._stale = False
+        self._resume_at = 0
         self.on_fault(number, error, self.uc.reg_read(x86.UC_X86_REG_CR2) if number == PAGE_FAULT else 0)
+        if self._stale:  # control registers were written since the context was saved
+            uclib.uc_context_save(uch, self._context)
+            context[self._pending_at : self._pending_at + 4] = b"\xff\xff\xff\xff"
+        if self._resume_at:
+            struct.pack_into("<Q", context, self._rip_at, self._resume_at)
         uclib.uc_context_restore(uch, self._context)
 
     def run(self, start: int) -> None:
@@ -318,9 +314,9 @@ class Host:
         value: int = struct.unpack_from("<Q", self.context, self._rip_at)[0]
         return value
 
-    @rip.setter
-    def rip(self, value: int) -> None:
-        struct.pack_into("<Q", self.context, self._rip_at, value)
+    def resume_at(self, address: int) -> None:
+        """Let the engine go on at host *address* after this fault instead of at the faulting instruction."""
+        self._resume_at = address
 
     def registers(self) -> tuple[int, ...]:
         """RAX RCX RDX RBX RSP RBP RSI RDI R8..R15 at the fault."""
@@ -346,6 +342,7 @@ class Host:
 
         WP stays set whatever the guest says: traces on pages with code depend on it.
         """
+        self._stale = True
         self.uc.reg_write(x86.UC_X86_REG_CR0, 0x8001_0031 | cr0 & 0xE)
         self.uc.reg_write(x86.UC_X86_REG_CR4, 0x20 | cr4 & 0x600)
 

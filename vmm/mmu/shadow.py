@@ -1,0 +1,290 @@
+"""Shadow page tables: what the host's tables say for each of the guest's address spaces.
+
+A *mirror* is one host page table (2 MiB of linear addresses).  It is made from one guest page table, or from half of
+one without PAE, and shared by all address spaces that use that table with the same rights; large pages have mirrors
+too.  Mirrors are kept when the guest loads CR3.  What the guest wrote to its tables in between is found when a space
+becomes current: each mirror remembers the bytes that it was made from, and entries that changed are dropped.  That is
+what the architecture allows: until CR3 is loaded or INVLPG executed, a translation may be stale (SDM vol. 3, 4.10).
+So no write to a page table ever faults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from lru import LRU
+
+from cache.cache import Placed
+from vmm.host import PRESENT, WRITABLE, Host, HostSpace
+from vmm.mmu.walk import LARGE, UNPAGED, Source
+from vmm.physical import PhysicalMemory
+
+MAX_SPACES = 48
+REGION_SHIFT = 21
+ENTRIES = 512
+
+
+class Mirror:
+    """A host page table and the guest's table that it follows."""
+
+    __slots__ = ("address", "entries", "epoch", "key", "links", "snapshot", "where", "writable")
+
+    def __init__(self, key: Source, address: int, entries: memoryview) -> None:
+        self.key = key
+        self.address = address
+        """Host-physical address of the host's table."""
+        self.entries = entries
+        self.links: set[tuple[Space, int]] = set()
+        """(space, region) that it is linked in."""
+        self.where = key[0]
+        """Guest-physical address of the guest's entries; negative if there are none to follow."""
+        self.snapshot = bytearray()
+        self.epoch = 0
+        self.writable: dict[int, int] = {}
+        """Guest-physical page of each entry that was made writable."""
+
+
+class Space:
+    """One address space of the guest's."""
+
+    __slots__ = ("code", "directories", "fragments", "host", "links", "number", "tables")
+
+    def __init__(self, number: int, host: HostSpace) -> None:
+        self.number = number
+        self.host = host
+        self.directories: list[tuple[int, bytearray]] = []
+        """(guest-physical address, content when last looked at) of the guest's page directories."""
+        self.links: dict[int, Mirror] = {}
+        """Mirrors by region (linear address >> 21)."""
+        self.code: dict[int, int] = {}
+        """Guest-physical page of each linear page that code was fetched from, by 2 * page + user."""
+        self.fragments: dict[int, list[Placed]] = {}
+        """Fragments in the lookup tables of this space, by linear pages that they depend on."""
+
+
+class Shadow:
+    """All mirrors and spaces.
+
+    ``code_moved(space, page)`` hears that linear *page*, from which code was fetched, may be mapped another way now.
+    """
+
+    def __init__(self, host: Host, physical: PhysicalMemory, code_moved: Callable[[Space, int], None]) -> None:
+        self._host = host
+        self._physical = physical
+        self._code_moved = code_moved
+        self._mirrors: dict[Source, Mirror] = {}
+        self._spaces: LRU[tuple[int, ...], Space] = LRU(MAX_SPACES + 1)
+        self._writable: dict[int, set[tuple[Mirror, int]]] = {}
+        """Writable entries by guest-physical page, of paged spaces."""
+        self._numbers = 0
+        self._epoch = 0
+        self.width = 4
+        """Bytes of a guest page-table entry."""
+        self.current: Space
+
+    # Spaces -------------------------------------------------------------------------------------------------
+
+    def _make(self, directories: tuple[int, ...]) -> Space:
+        if len(self._spaces) >= MAX_SPACES:
+            _, oldest = self._spaces.peek_last_item()
+            self._drop_space(oldest)
+        self._numbers += 1
+        space = Space(self._numbers, self._host.new_space())
+        self._spaces[directories] = space
+        return space
+
+    def _drop_space(self, space: Space) -> None:
+        for key, each in self._spaces.items():
+            if each is space:
+                del self._spaces[key]
+                break
+        for region in list(space.links):
+            self._unlink(space, region)
+        self._host.free_space(space.host)
+
+    def switch(self, directories: tuple[int, ...], width: int) -> None:
+        """Make the space of these page directories current, brought up to date with the guest's tables."""
+        self.width = width
+        space = self._spaces.get(directories)
+        if space is None:
+            space = self._make(directories)
+            space.directories = [(at, self._page(at)) for at in directories]
+        else:
+            self._refresh(space)
+        self.current = space
+        self._host.use(space.host)
+
+    def _page(self, at: int) -> bytearray:
+        return bytearray(self._physical.read(at, 4096)) if at >= 0 else bytearray()
+
+    def _refresh(self, space: Space) -> None:
+        self._epoch += 1
+        for n, (at, before) in enumerate(space.directories):
+            now = self._page(at)
+            if now != before:
+                self._directory_changed(space, n, before, now)
+                space.directories[n] = (at, now)
+        for mirror in set(space.links.values()):
+            if mirror.where >= 0 and mirror.epoch != self._epoch:
+                mirror.epoch = self._epoch
+                now = self._physical.read(mirror.where, ENTRIES * self.width)
+                if now != mirror.snapshot:
+                    self._table_changed(mirror, now)
+
+    def _directory_changed(self, space: Space, n: int, before: bytearray, now: bytearray) -> None:
+        regions = 2 if self.width == 4 else 1
+        for index in _changed(before, now, self.width):
+            first = n * 512 + index * regions
+            for region in range(first, first + regions):
+                self._unlink(space, region)
+
+    def _table_changed(self, mirror: Mirror, now: bytes) -> None:
+        for index in _changed(mirror.snapshot, now, self.width):
+            self._zap(mirror, index)
+        mirror.snapshot[:] = now
+
+    # Mirrors --------------------------------------------------------------------------------------------------
+
+    def _link(self, region: int, source: Source) -> Mirror:
+        """The mirror of *source*, linked at *region* of the current space."""
+        space = self.current
+        key = source if source != UNPAGED else (UNPAGED[0], region)
+        mirror = self._mirrors.get(key)
+        if mirror is None:
+            address = self._host.new_table()
+            mirror = self._mirrors[key] = Mirror(key, address, self._host.quads_of(address))
+            if mirror.where >= 0:
+                mirror.snapshot[:] = self._physical.read(mirror.where, ENTRIES * self.width)
+                mirror.epoch = self._epoch
+        if space.links.get(region) is not mirror:
+            self._unlink(space, region)
+            space.links[region] = mirror
+            mirror.links.add((space, region))
+            space.host.link(region, mirror.address)
+        return mirror
+
+    def _unlink(self, space: Space, region: int) -> None:
+        mirror = space.links.pop(region, None)
+        if mirror is None:
+            return
+        space.host.link(region, 0)
+        mirror.links.discard((space, region))
+        first = region * ENTRIES
+        if space.code:
+            for page in {key >> 1 for key in space.code if first <= key >> 1 < first + ENTRIES}:
+                self._code_moved(space, page)
+        if not mirror.links:
+            self._free(mirror)
+
+    def _free(self, mirror: Mirror) -> None:
+        del self._mirrors[mirror.key]
+        for index in list(mirror.writable):
+            self._forget_writable(mirror, index)
+        self._host.free_table(mirror.address)
+
+    def _zap(self, mirror: Mirror, index: int) -> bool:
+        """Drop one entry; whether there was one."""
+        entry = mirror.entries[index]
+        if not entry & PRESENT:
+            return False
+        mirror.entries[index] = 0
+        self._forget_writable(mirror, index)
+        for space, region in list(mirror.links):
+            page = region * ENTRIES + index
+            if 2 * page in space.code or 2 * page + 1 in space.code:
+                self._code_moved(space, page)
+        return True
+
+    def _forget_writable(self, mirror: Mirror, index: int) -> None:
+        number = mirror.writable.pop(index, -1)
+        entries = self._writable.get(number)
+        if entries is not None:
+            entries.discard((mirror, index))
+            if not entries:
+                del self._writable[number]
+
+    # Entries ----------------------------------------------------------------------------------------------------
+
+    def entry(self, linear: int) -> int:
+        """The host's entry for a linear address of the current space."""
+        mirror = self.current.links.get(linear >> REGION_SHIFT)
+        return mirror.entries[linear >> 12 & 511] if mirror is not None else 0
+
+    def set(self, linear: int, entry: int, source: Source, number: int) -> None:
+        """Map the page of *linear* to host *entry*; *number* is the guest-physical page behind it."""
+        index = linear >> 12 & 511
+        mirror = self.current.links.get(linear >> REGION_SHIFT)
+        if mirror is None or mirror.key != source:
+            mirror = self._link(linear >> REGION_SHIFT, source)
+        mirror.entries[index] = entry
+        if source == UNPAGED:
+            return
+        width = self.width
+        directory, at = self._directory_entry(linear)
+        directory[1][at : at + width] = self._physical.read(directory[0] + at, width)
+        if mirror.where >= 0:
+            at = index * width
+            mirror.snapshot[at : at + width] = self._physical.read(mirror.where + at, width)
+        if entry & WRITABLE:
+            self._forget_writable(mirror, index)
+            mirror.writable[index] = number
+            self._writable.setdefault(number, set()).add((mirror, index))
+
+    def _directory_entry(self, linear: int) -> tuple[tuple[int, bytearray], int]:
+        """The directory of the current space that covers *linear*, and the offset of its entry in bytes."""
+        if self.width == 4:
+            return self.current.directories[0], linear >> 22 << 2
+        return self.current.directories[linear >> 30], (linear >> 21 & 511) << 3
+
+    def table(self, linear: int) -> memoryview:
+        """The host's table that maps *linear* in the current space; it must be linked."""
+        return self.current.links[linear >> REGION_SHIFT].entries
+
+    def unpaged_table(self, linear: int) -> memoryview:
+        """The host's entries around an address that is not paged."""
+        return self._link(linear >> REGION_SHIFT, UNPAGED).entries
+
+    def invalidate(self, linear: int) -> bool:
+        """INVLPG: drop the entry of *linear*; whether the TLB has to be flushed."""
+        space, region = self.current, linear >> REGION_SHIFT
+        mirror = space.links.get(region)
+        if mirror is None:
+            return False
+        width = self.width
+        directory, at = self._directory_entry(linear)
+        now = self._physical.read(directory[0] + at, width) if directory[0] >= 0 else b""
+        if now != directory[1][at : at + width]:
+            directory[1][at : at + width] = now
+            first = region & ~1 if width == 4 else region
+            for each in range(first, first + (2 if width == 4 else 1)):
+                self._unlink(space, each)
+            return True
+        if mirror.key[0] == LARGE:
+            return any([self._zap(mirror, n) for n in range(ENTRIES)])
+        index = linear >> 12 & 511
+        at = index * width
+        mirror.snapshot[at : at + width] = self._physical.read(mirror.where + at, width)
+        return self._zap(mirror, index)
+
+    def writable_entries(self, number: int) -> Iterator[tuple[memoryview, int]]:
+        """The (table, index) of all entries through which a guest-physical page is writable under paging; forgets them."""
+        for mirror, index in self._writable.pop(number, ()):
+            mirror.writable.pop(index, None)
+            yield mirror.entries, index
+
+    def clear(self) -> None:
+        """Forget everything: the physical map or the way of paging changed.  The current space is unusable until ``switch``."""
+        for space in list(self._spaces.values()):
+            for page in {key >> 1 for key in space.code}:
+                self._code_moved(space, page)
+            for region in list(space.links):
+                self._unlink(space, region)
+            self._host.free_space(space.host)
+        self._spaces.clear()
+        self._writable.clear()
+
+
+def _changed(before: bytes | bytearray, now: bytes | bytearray, width: int) -> list[int]:
+    """Indices of entries that differ."""
+    old, new = memoryview(before).cast("I" if width == 4 else "Q"), memoryview(now).cast("I" if width == 4 else "Q")
+    return [n for n in range(len(old)) if old[n] != new[n]]
