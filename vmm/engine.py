@@ -21,7 +21,7 @@ from vmm.callouts import HANDLERS
 from vmm.errors import GuestFault
 from vmm.host import PAGE, PAGE_FAULT, Host
 from vmm.mmu import MAPPED, TRACED, Mmu, Space
-from vmm.mmu.walk import CR4_PAE, EFER, ERROR_W, PAGING_CR4
+from vmm.mmu.walk import CR4_PAE, CR4_PSE, EFER, ERROR_W
 from vmm.physical import PhysicalMemory
 from vmm.stats import Stats
 from vmm.vcpu import ATTR_CODE, ATTR_EXPAND_DOWN, ATTR_PRESENT, ATTR_WRITABLE, CR0_PE, CR0_PG, CR0_WP, Segment, VCpu
@@ -520,8 +520,8 @@ class Engine:
         """A control register or MSR changed: mirror what concerns the host, drop shadows that it concerns."""
         cpu = self.cpu
         self.host.set_control(cpu.cr0, cpu.cr4)
-        paging = (cpu.cr0 & (CR0_PG | CR0_WP | CR0_PE), cpu.cr4 & PAGING_CR4, cpu.msr.get(EFER, 0))
-        if name not in ("cr0", "cr3", "cr4", "efer") or (name != "cr3" and paging == self._paging_bits):
+        paging = (cpu.cr0 & (CR0_PG | CR0_WP), cpu.cr4 & (CR4_PSE | CR4_PAE), cpu.msr.get(EFER, 0))
+        if paging == self._paging_bits and name not in ("cr3", "cr4"):
             return
         if cpu.cr0 & CR0_PG and cpu.cr4 & CR4_PAE and name != "efer":
             self.mmu.walker.load_pdptes()

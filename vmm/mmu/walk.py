@@ -7,8 +7,7 @@ from vmm.physical import PhysicalMemory
 from vmm.vcpu import CR0_PG, CR0_WP, VCpu
 
 MASK = 0xFFFF_FFFF
-CR4_PSE, CR4_PAE, CR4_PGE = 0x10, 0x20, 0x80
-PAGING_CR4 = CR4_PSE | CR4_PAE | CR4_PGE
+CR4_PSE, CR4_PAE = 0x10, 0x20
 PTE_P, PTE_W, PTE_U, PTE_A, PTE_D, PTE_PS, PTE_G = 1, 2, 4, 0x20, 0x40, 0x80, 0x100
 PTE_NX = 1 << 63
 EFER = 0xC000_0080
