@@ -35,6 +35,7 @@ class FakeMachine:
     def __init__(self, config: MachineConfig) -> None:
         type(self).configs.append(config)
         self.stats = Stats(guest_insns=1234)
+        self.on_statistics = None
 
     def __enter__(self) -> Self:
         return self

@@ -83,7 +83,7 @@ HERE = Path(__file__)
         ({"display": "gtk"}, USAGE, "-display: 'gtk' is not one of text, none"),
         ({"boot": "n"}, USAGE, "-boot: 'n' is not one of a (floppy), c (hard disk), d (CD-ROM)"),
         ({"serial": (Channel("null"),) * 5}, USAGE, "-serial: a PC has no more than four serial ports"),
-        ({"serial": (Channel("stdio"),) * 2}, USAGE, "only one -serial or -debugcon can be stdio"),
+        ({"serial": (Channel("stdio"),) * 2}, USAGE, "only one of -serial, -debugcon and --bios-log can be stdio"),
         ({"debug_exit": DebugExit(0xF4, 3)}, USAGE, "-device isa-debug-exit: iosize must be 1, 2 or 4"),
         ({"debug_exit": DebugExit(0xFFFF, 2)}, USAGE, "-device isa-debug-exit: iobase must be a port (0 to 0xffff)"),
         ({"debug_exit": DebugExit(-1, 1)}, USAGE, "-device isa-debug-exit: iobase must be a port (0 to 0xffff)"),

@@ -243,21 +243,6 @@ def test_the_initrd_stays_below_its_limit() -> None:
     assert (start, size) == (0x5F_E000, 0x1001)
 
 
-@pytest.mark.parametrize(("start", "options"), [(0, Options()), (0x10_0000, Options(firmware=True))])
-def test_linux_by_its_real_mode_entry(start: int, options: Options) -> None:
-    data = bzimage(code32_start=start, init_size=0)
-    state, ram = boot(data, options)
-    assert state.firmware
-    assert (state.mode, state.linear, state.eip) == (Mode.REAL16, 0x1_0200, 0)
-    assert {segment.base for n, segment in enumerate(state.segments) if n != layout.CS} == {0x1_0000}
-    kernel = state.kernel
-    assert kernel is not None
-    assert (kernel.setup_address, kernel.kernel_address) == (0x1_0000, 0x10_0000)
-    assert kernel.kernel == data[1536:] == ram.bytes[0x10_0000 : 0x10_0000 + len(kernel.kernel)]
-    assert kernel.setup[0x211] == 0x81
-    assert unpack_from("<I", kernel.setup, 0x228) == (kernel.command_line_address,)
-
-
 @pytest.mark.parametrize(
     ("data", "kind", "drive", "sectors", "geometry"),
     [

@@ -132,7 +132,7 @@ def two(start: int) -> bytes:
         (bzimage(version=0x0205, cmdline_size=9999), Options(append="x" * 256), "takes 255"),
         (bzimage(), Options(initrd=bytes(RAM)), "the initrd .*does not fit"),
         (bzimage(initrd_addr_max=0x1F_FFFF), Options(initrd=bytes(2 * MIB)), "the initrd .*does not fit"),
-        (bzimage(setup_sectors=200), Options(firmware=True), "no room for its heap"),
+        (bzimage(code32_start=0), Options(), "only a real-mode entry point, which needs firmware"),
         (elf(), Options(kind=Kind.LINUX), "no Linux kernel"),
         # disks
         (sector(513), None, "no multiple of 512"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import astuple
 
+from devices.backends import Disk
 from devices.bus import PortBus
-from devices.cmos import pc_cmos, standard_geometry
+from devices.cmos import pc_cmos
 from devices.core import Clock, Device, Line
 from devices.dma import Dma
 from devices.fdc import Drive as FloppyDrive
@@ -18,15 +20,24 @@ from devices.pci import PciBus, port_mapper
 from devices.pic import PicPair
 from devices.piix3 import Piix3Ide, Piix3Isa, Piix4Pm, configure
 from devices.pit import Pit
-from devices.ports import DebugConsole, DebugExit, PostPort, SystemPortA, SystemPortB
+from devices.ports import (
+    BOCHS_DEBUG,
+    SEABIOS_DEBUG,
+    DebugConsole,
+    DebugExit,
+    PostPort,
+    SystemPortA,
+    SystemPortB,
+)
 from devices.rtc import Rtc
 from devices.uart import Uart
 from devices.vga.core import TEXT_SIZE, Vga, Window
-from devices.backends import Disk
-from vmm.config import Drive, MachineConfig
-from vmm.disks import Access, open_cdrom, open_disk, open_floppy
+from vmm.config import MachineConfig
+from vmm.disks import guess_geometry
 from vmm.engine import Engine
+from vmm.input import SerialFeeder
 from vmm.layout import BIOS_END, BIOS_WINDOW, MEBIBYTE, SHADOW, SHADOW_SIZE, VGA_WINDOW, VGA_WINDOW_SIZE
+from vmm.media import open_medium
 from vmm.physical import DEVICE, NOTHING, RAM, ROM
 from vmm.scheduler import Scheduler
 
@@ -35,19 +46,27 @@ VGA_MEMORY = 4 << 20
 IDE_IRQS = (14, 15)
 
 
-def _open(drive: Drive) -> Disk:
-    """The medium of a drive."""
-    if drive.media == "cdrom":
-        return open_cdrom(str(drive.file))
-    access = Access.READ_ONLY if drive.read_only else Access.OVERLAY if drive.snapshot else Access.READ_WRITE
-    return (open_floppy if drive.interface == "floppy" else open_disk)(str(drive.file), access)
+LEFT_BY_BIOS = (
+    *((0x43, 0x34), (0x40, 0x00), (0x40, 0x00)),
+    *((0x20, 0x11), (0x21, 0x08), (0x21, 0x04), (0x21, 0x01), (0x21, 0xB8)),
+    *((0xA0, 0x11), (0xA1, 0x70), (0xA1, 0x02), (0xA1, 0x01), (0xA1, 0x8E)),
+    *((0x4D0, 0x00), (0x4D1, 0x0C)),
+    *((0xD6, 0xC0), (0xD4, 0x00)),
+    *((0x64, 0x60), (0x60, 0x61)),
+    *((0x92, 0x02), (0x3F6, 0x00), (0x376, 0x00)),
+)
+"""How SeaBIOS leaves the chips (port, value), for kernels that rely on it: interrupts at vectors 08h and 70h, of which
+those of timer, keyboard, floppy, clock, mouse and disks are let through, IRQ 10 and 11 by level; the timer at 18.2 Hz;
+the DMA cascade; the keyboard translated, with interrupts; A20 open.  The timer comes first: the interrupt controllers'
+initialisation forgets the edge that setting its mode makes."""
 
 
 class Board:
     """Everything around the CPU.
 
-    ``serial_output[n](data)``, ``debug_output(data)``, ``on_reset()``, ``on_debug_exit(status)`` and ``on_sleep(type)``
-    are the board's connections to the outside.
+    ``serial_output[n](data)``, ``debug_output(data)`` (port E9h), ``bios_output(data)`` (port 402h), ``on_reset()``,
+    ``on_debug_exit(status)`` and ``on_sleep(type)`` are the board's connections to the outside, ``serial_input[n]`` is
+    what comes from there.
     """
 
     def __init__(self, engine: Engine, config: MachineConfig) -> None:
@@ -58,17 +77,19 @@ class Board:
         self.scheduler = Scheduler(engine, self.clock, self.bus)
         self.serial_output: list[Callable[[bytes], None]] = [lambda data: None for _ in config.serial]
         self.debug_output: Callable[[bytes], None] = lambda data: None
+        self.bios_output: Callable[[bytes], None] = lambda data: None
         self.on_reset: Callable[[], None] = lambda: None
         self.on_debug_exit: Callable[[int], None] = lambda status: None
         self.on_sleep: Callable[[int], None] = lambda slp_typ: None
         self._bios = 0
         self._bios_size = 0
-        self._a20_lines = [True, False]
+        self._a20_lines = [False, False]
         self.devices: list[Device] = []
         self._make_chips()
         for device in self.devices:
             self.bus.attach(device)
         self._map_memory()
+        self.scheduler.deaf = lambda: self.pic.master.state.imr == 0xFF
 
     def _make_chips(self) -> None:
         config, clock, engine = self.config, self.clock, self._engine
@@ -88,24 +109,25 @@ class Board:
             Uart(clock, irq[line], lambda data, n=n: self.serial_output[n](data), base, f"com{n + 1}")  # type: ignore[misc]
             for n, (base, line) in enumerate(COM_PORTS[: len(config.serial)])
         ]
+        self.serial_input = [SerialFeeder(clock, uart) for uart in self.uarts]
         floppies: list[FloppyDrive] = [FloppyDrive(), FloppyDrive()]
         disks: list[AtaDisk | Cdrom | None] = [None] * 4
         self.backends: list[Disk] = []
         for drive in config.drives:
-            backend = _open(drive)
+            backend = open_medium(drive)
             self.backends.append(backend)
             if drive.interface == "floppy":
                 floppies[drive.index].insert(backend)
+            elif drive.media == "cdrom":
+                disks[drive.index] = Cdrom(backend)
             else:
-                disks[drive.index] = Cdrom(backend) if drive.media == "cdrom" else AtaDisk(backend)
+                disks[drive.index] = AtaDisk(backend, guess_geometry(backend))
         self.fdc = Fdc(clock, irq[6], self.dma.channel(2), floppies)
         self.ide = [
             IdeChannel(irq[line], (disks[2 * n], disks[2 * n + 1]), ports, f"ide{n}")
             for n, (line, ports) in enumerate(zip(IDE_IRQS, (PRIMARY, SECONDARY), strict=True))
         ]
-        geometries = [
-            standard_geometry(disk.disk.sectors) if isinstance(disk, AtaDisk) else None for disk in disks
-        ]
+        geometries = [astuple(disk.geometry) if isinstance(disk, AtaDisk) else None for disk in disks]
         types = [floppy.type for floppy in floppies if floppy.disk is not None]
         cmos = pc_cmos(config.memory, types, geometries, config.boot or "cad")
         self.rtc = Rtc(clock, irq[8], config.rtc_base, cmos)
@@ -118,10 +140,14 @@ class Board:
         self.pci_ide = Piix3Ide()
         self.pm = Piix4Pm(clock, irq[9], lambda slp_typ: self.on_sleep(slp_typ), mapper)
         self.pci = PciBus([self.bridge, self.isa, self.pci_ide, self.pm], lambda: self.on_reset())
-        debug = [DebugConsole(port, lambda data: self.debug_output(data)) for port in (0x402, 0xE9)]
+        debug = [
+            DebugConsole(BOCHS_DEBUG, lambda data: self.debug_output(data)),
+            DebugConsole(SEABIOS_DEBUG, lambda data: self.bios_output(data)),
+        ]
         self.devices = [
             self.pic, self.pit, self.i8042, port61, port92, self.post, self.dma, *self.uarts, self.fdc, *self.ide,
             self.rtc, self.fw_cfg, self.vga, self.pci, self.bridge, self.isa, self.pci_ide, self.pm, *debug,
+            *self.serial_input,
         ]  # fmt: skip
         if config.debug_exit is not None:
             exit_ = config.debug_exit
@@ -179,17 +205,17 @@ class Board:
         """The gate is open if the 8042 or port 92h opens it."""
         self._a20_lines[source] = level
         mask = 0xFFFF_FFFF if any(self._a20_lines) else 0xFFEF_FFFF
-        mmu = self._engine.mmu
-        if mask != mmu.a20:
-            mmu.a20 = mask
-            mmu.flush()
+        self._engine.mmu.set_a20(mask)
 
     def without_firmware(self) -> None:
         """Set the chips up as the BIOS leaves them, for a kernel that is started without one."""
+        for port, value in LEFT_BY_BIOS:
+            self.bus.write(port, 1, value)
         configure(self.isa, self.pci_ide, self.pm)
         self.vga.set_text_mode()
 
     def reset(self) -> None:
-        """The RESET line of all chips."""
+        """The RESET line of all chips: power-on, or whatever resets the machine later."""
+        self.clock.now = self._engine.now
         for device in self.devices:
             device.reset()

@@ -121,7 +121,9 @@ class MachineConfig:
     serial: tuple[Channel, ...] = (Channel("stdio"),)
     """COM1, COM2, ..."""
     debugcon: Channel = Channel("null")
-    """Where the debug consoles at ports 402h and E9h go."""
+    """Where the debug console at port E9h goes."""
+    bios_log: Channel = Channel("null")
+    """Where the debug console at port 402h goes: SeaBIOS's log."""
     display: str = "text"
     debug_exit: DebugExit | None = None
     rtc_base: datetime = RTC_BASE
@@ -140,8 +142,8 @@ class MachineConfig:
     """Capacity of the translation cache in bytes."""
     chaining: bool = True
     """Fragments jump to each other; else every fragment returns to the VMM."""
-    realtime: bool = False
-    """Guest time does not run ahead of wall time."""
+    realtime: bool | None = None
+    """Guest time does not run ahead of wall time; None: it does not if somebody can type and there is no script."""
     debug_log: tuple[str, ...] = ()
     """What to log (``-d``)."""
     debug_file: Path | None = None
@@ -216,14 +218,14 @@ def _check_choices(config: MachineConfig) -> None:
         raise UsageError(f"-display: {config.display!r} is not one of {', '.join(DISPLAYS)}")
     if bad := set(config.boot) - set("acd"):
         raise UsageError(f"-boot: {min(bad)!r} is not one of a (floppy), c (hard disk), d (CD-ROM)")
-    if config.initrd is not None and config.kernel is None:
+    if config.initrd is not None and config.kernel is None and config.image is None:
         raise UsageError("-initrd needs -kernel")
     if config.append and config.kernel is None and config.image is None:
         raise UsageError("-append needs -kernel")
     if len(config.serial) > 4:
         raise UsageError("-serial: a PC has no more than four serial ports")
-    if sum(channel.kind == "stdio" for channel in (*config.serial, config.debugcon)) > 1:
-        raise UsageError("only one -serial or -debugcon can be stdio")
+    if sum(channel.kind == "stdio" for channel in (*config.serial, config.debugcon, config.bios_log)) > 1:
+        raise UsageError("only one of -serial, -debugcon and --bios-log can be stdio")
 
 
 def _check_drives(drives: Sequence[Drive]) -> None:
@@ -277,7 +279,7 @@ def check_output(option: str, path: Path) -> None:
 
 def _outputs(config: MachineConfig) -> dict[str, Path]:
     named = {f"-serial number {n}": channel.path for n, channel in enumerate(config.serial)}
-    named |= {"-debugcon": config.debugcon.path, "-D": config.debug_file}
+    named |= {"-debugcon": config.debugcon.path, "--bios-log": config.bios_log.path, "-D": config.debug_file}
     return {option: path for option, path in named.items() if path is not None}
 
 

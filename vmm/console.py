@@ -71,8 +71,8 @@ class CharacterLine(Protocol):
     def read(self) -> bytes:
         """What has been typed since the last call, without waiting."""
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for input, no longer than *seconds*; True if there is some."""
+    def wait(self, seconds: float, wake: int = -1) -> bool:
+        """Wait for input, no longer than *seconds*; True if there is some, or the descriptor *wake* can be read."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -93,10 +93,9 @@ class NullLine:
         """Nothing, ever."""
         return b""
 
-    def wait(self, seconds: float) -> bool:
-        """Nothing comes: sleep."""
-        select.select([], [], [], seconds)
-        return False
+    def wait(self, seconds: float, wake: int = -1) -> bool:
+        """Nothing comes but by *wake*: sleep."""
+        return bool(select.select([wake] if wake >= 0 else [], [], [], seconds)[0])
 
     def __enter__(self) -> Self:
         return self
@@ -204,12 +203,17 @@ class Terminal(NullLine):
         self.commands += commands
         return data
 
-    def wait(self, seconds: float) -> bool:
+    @property
+    def draws(self) -> bool:
+        """Output goes to a terminal, which can move its cursor."""
+        return os.isatty(self._stdout) and os.environ.get("TERM", "dumb") != "dumb"
+
+    def wait(self, seconds: float, wake: int = -1) -> bool:
         """Wait for a key."""
         if self.at_end:
-            return super().wait(seconds) if seconds else False
+            return super().wait(seconds, wake) if seconds else False
         try:
-            return bool(select.select([self._stdin], [], [], seconds)[0])
+            return bool(select.select([self._stdin, wake] if wake >= 0 else [self._stdin], [], [], seconds)[0])
         except OSError:  # standard input is closed
             self.at_end = True
             return False

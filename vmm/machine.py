@@ -1,238 +1,274 @@
-"""The machine: a PC that runs a guest, and what the user sees of it."""
+"""The machine: a PC that runs a guest.
+
+``run`` is the hub: it lets the engine run until somebody stops it, resets the machine if that is why, and says how
+the run ended.  A run that paused (a limit, Ctrl-C, what was waited for) can go on; one that ended stays ended.
+"""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
 
-from devices.vga.text import read_screen
-from vmm import guests, loaders
+from devices.core import NEVER
+from vmm.api import GuestMemory, Keyboard, Registers, Screen, SerialPort
 from vmm.board import Board
-from vmm.config import Drive, MachineConfig, configure
-from vmm.console import CharacterLine, open_line
+from vmm.boot import Boot
+from vmm.config import Channel, MachineConfig, Step, configure
 from vmm.engine import Engine
-from vmm.errors import ExitStatus, ImageError, TripleFault, UsageError
+from vmm.errors import ExitStatus, TripleFault
 from vmm.expect import Conversation
+from vmm.frontend import Frontend
+from vmm.governor import Governor
+from vmm.hooks import Hook, Hooks, Remover
 from vmm.host import Host
-from vmm.loaders.entry import EntryState
+from vmm.limits import Limits
+from vmm.media import with_medium
 from vmm.physical import PhysicalMemory
 from vmm.result import RunResult
-from vmm.screenlog import ScreenLog
+from vmm.signals import Interrupts
 from vmm.stats import Stats
 
 ACPI_S5 = 0
 
-_MEDIA = {
-    loaders.Kind.FLOPPY: ("floppy", "disk"),
-    loaders.Kind.DISK: ("ide", "disk"),
-    loaders.Kind.ISO: ("ide", "cdrom"),
-}
-"""Images that go into a drive: interface and medium."""
-
-
-def _with_medium(config: MachineConfig) -> tuple[MachineConfig, loaders.Kind | None]:
-    """The configuration with an image that is a disk, diskette or CD in its drive; and the image's kind."""
-    if config.image is None:
-        return config, None
-    with loaders.Image.open(config.image) as image:
-        kind = loaders.recognise(image)
-    if kind not in _MEDIA:
-        return config, kind
-    interface, media = _MEDIA[kind]
-    taken = {(drive.interface, drive.index) for drive in config.drives}
-    places = (2, 0, 1, 3) if media == "cdrom" else (0, 1, 2, 3) if interface == "ide" else (0, 1)
-    index = next((n for n in places if (interface, n) not in taken), None)
-    if index is None:
-        raise UsageError(f"there is no free drive for {config.image}")
-    drive = Drive(config.image, interface, index, media)
-    letter = "d" if media == "cdrom" else "c" if interface == "ide" else "a"
-    return replace(config, drives=(*config.drives, drive), boot=config.boot or letter), kind
+QUIET = MachineConfig(serial=(Channel("null"),), display="none", realtime=False)
+"""What a program that makes a machine gets if it says nothing: no terminal is used."""
 
 
 class Machine:
-    """A virtual PC.  A context manager; use it once.
+    """A virtual PC.  A context manager.
 
-    ``Machine(config)`` or ``Machine(memory="128M", kernel="linux", ...)``: the keywords of ``MachineConfig``.
+    ``Machine(config)``, or ``Machine(memory="128M", kernel="linux", ...)`` with the fields of ``MachineConfig`` as
+    keywords; then nothing is printed or read unless *serial* or *display* say so.
     Raises ``UsageError``, ``ImageError`` or ``Unsupported``.
     """
 
     def __init__(self, config: MachineConfig | None = None, **settings: Any) -> None:
-        self.config, self._kind = _with_medium(configure(config, **settings))
+        self.config, kind = with_medium(configure(config or QUIET, **settings))
         config = self.config
         self.stats = Stats(tc_capacity_bytes=config.tc_size)
-        self._stack = ExitStack()
         self._host = Host(config.memory, config.tc_size)
-        self._physical = PhysicalMemory(self._host, config.memory)
-        self.engine = Engine(self._host, self._physical, self.stats, config.tc_size, config.chaining)
+        physical = PhysicalMemory(self._host, config.memory)
+        self.engine = Engine(self._host, physical, self.stats, config.tc_size, config.chaining)
         self.board = Board(self.engine, config)
-        self._lines: list[CharacterLine] = []
-        self.conversation = Conversation(config.script, config.fail_on)
-        self._screen_log = ScreenLog()
+        self._boot = Boot(config, kind, self.board, physical)
+        self.frontend = Frontend(config, self.board, self)
+        self.on_statistics: Callable[[], None] = lambda: None
+        """Called when the user asks for the statistics (Ctrl-A s)."""
         self._result: tuple[int, str] | None = None
-        self._started = 0.0
+        self._ended = False
+        self._reset_wanted = False
+        self._limits = Limits()
+        self._until: Callable[[Machine], bool] | None = None
+        self._seconds = 0.0
+        self._closed = False
+        self._interrupts = Interrupts(self.engine.stop)
+        realtime = config.realtime
+        if realtime is None:
+            realtime = self.frontend.interactive and not config.script
+        self._realtime = realtime
+        self._governor: Governor | None = None
+        self._hooks = Hooks(self)
+        self.serials = tuple(SerialPort(self, n) for n in range(len(config.serial)))
+        self.keyboard = Keyboard(self)
+        self.screen = Screen(self)
+        self.memory = GuestMemory(physical)
+        self.registers = Registers(self.engine.cpu)
         self._wire()
-        self._load()
-
-    # Construction ------------------------------------------------------------------------------------------
+        self._power_on()
 
     def _wire(self) -> None:
-        board, config = self.board, self.config
-        for n, channel in enumerate(config.serial):
-            line = self._stack.enter_context(open_line(channel))
-            self._lines.append(line)
-            board.serial_output[n] = self._serial_sink(n, line)
-        debug = self._stack.enter_context(open_line(config.debugcon))
-
-        def debug_output(data: bytes) -> None:
-            debug.write(data)
-            self._heard("debugcon", data)
-
-        board.debug_output = debug_output
+        board = self.board
         board.on_reset = self._on_reset
         board.on_debug_exit = lambda status: self.end(status, f"the guest ended the run with status {status}")
         board.on_sleep = self._on_sleep
         scheduler = board.scheduler
         scheduler.chores = self._chores
-        scheduler.halted_for_ever = lambda: self.end(ExitStatus.HALTED, "the guest halted for ever (HLT with interrupts off)")
-        scheduler.last_insn = config.max_insns
+        scheduler.wait = self._wait
+        scheduler.halted_for_ever = self._halted_for_ever
 
-    def _serial_sink(self, n: int, line: CharacterLine):  # type: ignore[no-untyped-def]
-        source = f"serial{n}"
+    @property
+    def serial(self) -> SerialPort:
+        """COM1."""
+        return self.serials[0]
 
-        def sink(data: bytes) -> None:
-            line.write(data)
-            self._heard(source, data)
+    # Power and reset -----------------------------------------------------------------------------------------
 
-        return sink
+    def _power_on(self) -> None:
+        """Reset everything and stand at the first instruction."""
+        engine = self.engine
+        engine.nmi = False
+        engine.cpu.reset()
+        self.board.reset()
+        self._boot.enter(engine.cpu)
+        engine.cpu.on_control_change("cr0")
 
-    def _load(self) -> None:
-        """Put the image into memory and the CPU at its first instruction."""
-        config = self.config
-        image = config.kernel or (config.image if self._kind not in _MEDIA else None)
-        state: EntryState | None = None
-        if image is not None:
-            initrd = b""
-            if config.initrd is not None:
-                initrd = config.initrd.read_bytes()
-            options = loaders.Options(append=config.append, initrd=initrd)
-            state = loaders.load(image, self._physical, config.memory, options)
-        if state is not None and not state.firmware:
-            for address, content in state.roms:
-                self._physical.add_rom(address, content)
-            self.board.without_firmware()
-            loaders.enter(self.engine.cpu, state)
-        else:
-            self._load_firmware(state)
-        self.engine.cpu.on_control_change("cr0")
+    def reset(self) -> None:
+        """Push the reset button: CPU and chips start again, RAM keeps its content.
 
-    def _load_firmware(self, state: EntryState | None) -> None:
-        config, board = self.config, self.board
-        bios = config.bios or guests.path("seabios")
-        data = bios.read_bytes()
-        if not 0 < len(data) <= 16 << 20 or len(data) % 0x1_0000:
-            raise ImageError(f"-bios: {bios} is {len(data)} bytes long, not a multiple of 64K up to 16M")
-        board.load_bios(data)
-        vgabios = config.vgabios or guests.path("vgabios")
-        board.fw_cfg.add_file("vgaroms/vgabios.bin", vgabios.read_bytes())
-
-    # Running ---------------------------------------------------------------------------------------------------
-
-    def run(self) -> RunResult:
-        """Run until something ends the run."""
-        self._started = perf_counter()
-        self._result = None
-        board, engine = self.board, self.engine
-        board.scheduler.start(board.devices)
-        try:
-            engine.run()
-        except TripleFault as fault:
-            self.end(ExitStatus.TRIPLE_FAULT, str(fault))
-        except KeyboardInterrupt:
-            self.end(ExitStatus.INTERRUPTED, "interrupted by Ctrl-C")
-        seconds = perf_counter() - self._started
-        self._listen_to_screen()
-        self._fill_statistics(seconds)
-        status, reason = self._result or (ExitStatus.INTERNAL, "the run ended without a reason")
-        return RunResult(int(status), reason, engine.insns, seconds)
-
-    def end(self, status: int, reason: str) -> None:
-        """End the run; the first reason given counts."""
-        if self._result is None:
-            self._result = (status, reason)
-        self.engine.stop()
-
-    def _chores(self) -> None:
-        """Look after the host: limits of the run, the screen, input."""
-        config = self.config
-        if config.max_insns is not None and self.engine.insns >= config.max_insns:
-            self.end(ExitStatus.TIMEOUT, f"{config.max_insns} instructions have retired (--max-insns)")
-        if config.timeout is not None and perf_counter() - self._started > config.timeout:
-            self.end(ExitStatus.TIMEOUT, f"{config.timeout:g} seconds have passed (--timeout){self._waiting()}")
-        self._listen_to_screen()
-        for n, line in enumerate(self._lines):
-            data = line.read()
-            if data:
-                self._type(n, data)
-        self._send()
-
-    def _waiting(self) -> str:
-        pattern = self.conversation.waiting_for
-        return f" while waiting for {pattern!r}" if pattern else ""
-
-    def _type(self, n: int, data: bytes) -> None:
-        uart = self.board.uarts[n]
-        self.board.clock.now = self.engine.now
-        uart.receive(data)
-        self.board.scheduler.poll(uart)
-
-    def _send(self) -> None:
-        """Type what the conversation has to say, where it was last spoken to."""
-        conversation, board = self.conversation, self.board
-        target = conversation.talks_to
-        if target is None:
-            return
-        board.clock.now = self.engine.now
-        if target.startswith("serial"):
-            uart = board.uarts[int(target[6:])]
-            conversation.deliver(target, uart.receive)
-            board.scheduler.poll(uart)
-        else:
-            conversation.deliver(target, self._type_keys)
-            board.scheduler.poll(board.i8042)
-        self._check_outcome()
-
-    def _type_keys(self, data: bytes) -> int:
-        self.board.i8042.keyboard.type(data.decode("utf-8", "replace").replace("\r", "\n").replace("\n", "<enter>"))
-        return len(data)
-
-    def _heard(self, source: str, data: bytes | str) -> None:
-        self.conversation.feed(source, data)
-        self._check_outcome()
-
-    def _check_outcome(self) -> None:
-        if self.conversation.outcome is not None:
-            status, reason = self.conversation.outcome
-            self.end(status, reason)
-
-    def _listen_to_screen(self) -> None:
-        screen = read_screen(self.board.vga)
-        if screen is not None:
-            text = self._screen_log.update(screen.lines())
-            if text:
-                self._heard("screen", text)
+        A guest that runs without firmware cannot be started again: the run ends with a sentence.
+        """
+        self._on_reset()
 
     def _on_reset(self) -> None:
-        if not self.config.reboot:
-            self.end(ExitStatus.OK, "the guest reset the machine (-no-reboot)")
+        self._reset_wanted = True
+        self.engine.stop()
+
+    def _restart(self, fault: TripleFault | None) -> None:
+        """Reset the machine, at an instruction boundary, or end the run instead."""
+        self._reset_wanted = False
+        reboot = self.config.reboot
+        if reboot and self._boot.firmware:
+            self._hooks.call("reset")
+            self._power_on()
+        elif fault is not None:
+            self.end(ExitStatus.TRIPLE_FAULT, str(fault))
+        else:
+            because = "there is no firmware to start again" if reboot else "-no-reboot"
+            self.end(ExitStatus.OK, f"the guest reset the machine ({because})")
 
     def _on_sleep(self, slp_typ: int) -> None:
         if slp_typ == ACPI_S5:
             self.end(ExitStatus.OK, "the guest switched the machine off")
 
-    def _fill_statistics(self, seconds: float) -> None:
+    def _halted_for_ever(self) -> None:
+        enabled = self.engine.cpu.interrupts_enabled
+        why = "and no interrupt can reach it" if enabled else "(HLT with interrupts off)"
+        self.end(ExitStatus.HALTED, f"the guest halted for ever {why}")
+
+    # Running -------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        until: str | Callable[[Machine], bool] | None = None,
+        max_insns: int | None = None,
+        timeout: float | None = None,
+    ) -> RunResult:
+        """Run until something ends or pauses the run, and say what; again, and it goes on from there.
+
+        *until* is a regular expression for what the guest prints anywhere, or a function of the machine that is
+        asked every million instructions and whenever the guest idles.  *max_insns* counts from here; *timeout* is
+        in seconds of wall time.  Both pause with status ``TIMEOUT``, *until* with ``OK``.
+        """
+        if self._ended:
+            return self._report(0.0)
+        self._result = None
+        start = perf_counter()
+        config, insns = self.config, self.engine.insns
+        self._limits = Limits.of(insns, max_insns, timeout, config.max_insns, config.timeout)
+        self.board.scheduler.last_insn = self._limits.last_insn
+        governor = self._governor = Governor(lambda: self.engine.now, self._sleep) if self._realtime else None
+        try:
+            with self._watching(until), self._interrupts:
+                self._run()
+            self.frontend.look()
+        finally:
+            seconds = perf_counter() - start
+            self._seconds += seconds
+            if governor is not None:
+                self.stats.seconds["idle"] += governor.slept
+            self._fill_statistics()
+        return self._report(seconds)
+
+    @contextmanager
+    def _watching(self, until: str | Callable[[Machine], bool] | None) -> Iterator[None]:
+        """Pause the run when *until* says so."""
+        if until is None or callable(until):
+            self._until = until
+            try:
+                yield
+            finally:
+                self._until = None
+            return
+        conversation = Conversation((Step("expect", until),))
+
+        def listener(source: str, data: bytes | str) -> None:
+            conversation.feed(source, data)
+            if conversation.outcome is not None:
+                self.pause(*conversation.outcome)
+
+        self.frontend.listeners.append(listener)
+        try:
+            yield
+        finally:
+            self.frontend.listeners.remove(listener)
+
+    def _run(self) -> None:
+        """Run the engine until the run pauses or ends."""
+        engine, scheduler = self.engine, self.board.scheduler
+        while self._result is None:
+            scheduler.start(self.board.devices)
+            fault = None
+            try:
+                engine.run()
+            except TripleFault as shutdown:
+                fault = shutdown
+            except KeyboardInterrupt:
+                self._interrupts.pending = True
+            if self._interrupts.pending:
+                self.pause(ExitStatus.INTERRUPTED, "interrupted by Ctrl-C")
+            elif fault is not None or self._reset_wanted:
+                self._restart(fault)
+
+    def end(self, status: int, reason: str) -> None:
+        """End the run for good; the first reason given counts."""
+        if self._result is None:
+            self._ended = True
+        self.pause(status, reason)
+
+    def pause(self, status: int, reason: str) -> None:
+        """End the run, which can go on later; the first reason given counts."""
+        if self._result is None:
+            self._result = (status, reason)
+        self.engine.stop()
+
+    def _report(self, seconds: float) -> RunResult:
+        assert self._result is not None
+        status, reason = self._result
+        waiting = self.frontend.conversation.waiting_for
+        if waiting is not None:
+            if status == ExitStatus.OK:
+                status = ExitStatus.FAIL_ON
+            reason += f" while waiting for {waiting!r}"
+        return RunResult(int(status), reason, self.engine.insns, seconds)
+
+    # In the midst of a run -----------------------------------------------------------------------------------
+
+    def _chores(self) -> None:
+        """Look after the host: limits of the run, the screen, input."""
+        if self._interrupts.pending:
+            self.pause(ExitStatus.INTERRUPTED, "interrupted by Ctrl-C")
+        reached = self._limits.reached(self.engine.insns)
+        if reached:
+            self.pause(ExitStatus.TIMEOUT, reached)
+        self.board.clock.now = self.engine.now
+        self.frontend.chores()
+        if self._until is not None and self._until(self):
+            self.pause(ExitStatus.OK, "what was waited for has happened")
+        if self._governor is not None:
+            self._governor.pace()
+
+    def _sleep(self, seconds: float) -> bool:
+        if self._limits.deadline is not None:
+            seconds = min(seconds, max(self._limits.deadline - perf_counter(), 0))
+        return self.frontend.wait(seconds, self._interrupts.wake)
+
+    def _wait(self, nanoseconds: int) -> int | None:
+        """HLT for *nanoseconds* of guest time (``Scheduler.wait``)."""
+        if self._governor is not None:
+            return self._governor.idle(nanoseconds)
+        return None if nanoseconds >= NEVER else nanoseconds
+
+    # Statistics ----------------------------------------------------------------------------------------------
+
+    def print_statistics(self) -> None:
+        """The user asked for them."""
+        self._fill_statistics()
+        self.on_statistics()
+
+    def _fill_statistics(self) -> None:
         stats, cache = self.stats, self.engine.cache
         counters = cache.counters
         stats.guest_insns = self.engine.insns
@@ -246,10 +282,20 @@ class Machine:
         stats.chain_direct = counters.chained
         stats.evictions = counters.evictions
         stats.flushes = counters.flushes
+        stats.invalidations.clear()
         stats.invalidations.update(counters.invalidations)
         stats.hidden_faults = self.engine.mmu.hidden_faults
         spent = stats.seconds
-        spent["tc"] = seconds - spent["translate"] - spent["callout"] - spent["device"] - spent["idle"]
+        spent["tc"] = self._seconds - spent["translate"] - spent["callout"] - spent["device"] - spent["idle"]
+
+    # Hooks and the end -----------------------------------------------------------------------------------------
+
+    def on(self, event: str, hook: Hook) -> Remover:
+        """Call *hook* whenever *event* happens (``vmm.hooks.EVENTS``); what is returned removes it again.
+
+        Raises ``UsageError`` for an unknown event.
+        """
+        return self._hooks.on(event, hook)
 
     def __enter__(self) -> Self:
         return self
@@ -260,8 +306,12 @@ class Machine:
         self.close()
 
     def close(self) -> None:
-        """Give back the terminal, files and memory."""
-        self._stack.close()
+        """Give back the terminal, files and memory; more calls do nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self._hooks.close()
+        self.frontend.close()
         for backend in self.board.backends:
             backend.flush()
         self._host.close()

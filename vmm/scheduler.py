@@ -13,13 +13,19 @@ from vmm.engine import Engine
 NS_PER_INSN = 8
 CHORE_INSNS = 1_000_000
 """Instructions after which the VMM looks after the host: input, the screen, the run's limits."""
+CHORE_NS = CHORE_INSNS * NS_PER_INSN
+PORT_NS = 1_000
+"""What IN and OUT take besides the instruction, as on an ISA bus at 8 MHz: a guest that polls a port until some time
+has passed needs no more polls here than on a PC."""
 
 
 class Scheduler:
     """Runs devices at the guest time they ask for, and stands between IN/OUT and the bus.
 
-    ``chores()`` is called every CHORE_INSNS instructions and while the guest halts; ``halted_for_ever()`` when
-    nothing can wake the CPU; ``wait(nanoseconds)`` may slow an idle guest down to real time, and says if an input came.
+    ``chores()`` is called every CHORE_INSNS instructions, and when the guest halts for as long; ``halted_for_ever()``
+    when nothing can wake the CPU; ``wait(nanoseconds)`` may slow an idle guest down to real time, and returns how
+    much of it has to pass for the guest: less if an input came, 0 also if it came at once; None: nothing ever comes.
+    ``deaf()`` says that no device can interrupt the CPU as the interrupt controller is set up.
     """
 
     def __init__(self, engine: Engine, clock: Clock, bus: PortBus) -> None:
@@ -27,14 +33,17 @@ class Scheduler:
         self._clock = clock
         self._bus = bus
         self._times: dict[Device, int] = {}
-        self._timed: frozenset[Device] = frozenset()
+        self._earliest = NEVER
         self._chores_at = 0
+        self._chores_time = 0
         self.last_insn: int | None = None
         """The instruction count at which ``chores`` is called exactly (--max-insns)."""
         self.chores: Callable[[], None] = lambda: None
         self.halted_for_ever: Callable[[], None] = lambda: None
-        self.wait: Callable[[int], bool] = lambda nanoseconds: False
+        self.wait: Callable[[int], int | None] = lambda nanoseconds: nanoseconds if nanoseconds < NEVER else None
+        self.deaf: Callable[[], bool] = lambda: False
         self._port_io = engine.stats.port_io
+        self._seconds = engine.stats.seconds
         engine.on_deadline = self.on_deadline
         engine.on_halt = self.on_halt
         engine.cpu.ports = self
@@ -42,8 +51,8 @@ class Scheduler:
 
     def start(self, devices: Iterable[Device]) -> None:
         """Take the devices that have events of their own, and arm the first deadline."""
-        self._timed = frozenset(d for d in devices if type(d).next_event is not Device.next_event)
-        self._times = {device: device.next_event() for device in self._timed}
+        timed = (device for device in devices if type(device).next_event is not Device.next_event)
+        self._times = {device: device.next_event() for device in timed}
         self._arm()
 
     # Ports -------------------------------------------------------------------------------------------------
@@ -51,25 +60,34 @@ class Scheduler:
     def read(self, port: int, size: int) -> int:
         """IN."""
         start = perf_counter()
+        engine = self._engine
         device = self._bus.owner[port]
-        self._clock.now = self._engine.now
-        self._port_io[device.name if device is not None else "nobody"] += 1
+        self._clock.now = engine.now
         value = self._bus.read(port, size)
-        if device in self._timed:
-            self.poll(device)  # type: ignore[arg-type]
-        self._engine.stats.seconds["device"] += perf_counter() - start
+        self._accessed(device)
+        self._seconds["device"] += perf_counter() - start
         return value
 
     def write(self, port: int, size: int, value: int) -> None:
         """OUT."""
         start = perf_counter()
+        engine = self._engine
         device = self._bus.owner[port]
-        self._clock.now = self._engine.now
-        self._port_io[device.name if device is not None else "nobody"] += 1
+        self._clock.now = engine.now
         self._bus.write(port, size, value)
-        if device in self._timed:
-            self.poll(device)  # type: ignore[arg-type]
-        self._engine.stats.seconds["device"] += perf_counter() - start
+        self._accessed(device)
+        self._seconds["device"] += perf_counter() - start
+
+    def _accessed(self, device: Device | None) -> None:
+        """Let the time of a bus cycle pass, and ask the device for its next event again."""
+        self._engine.skip(PORT_NS)
+        if device is None:
+            self._port_io["nobody"] += 1
+        else:
+            self._port_io[device.name] += 1
+            if device in self._times:
+                self._times[device] = device.next_event()
+        self._arm()
 
     def poll(self, device: Device) -> None:
         """Ask a device for its next event again, after something happened to it."""
@@ -80,13 +98,11 @@ class Scheduler:
 
     # Deadlines ---------------------------------------------------------------------------------------------
 
-    def _earliest(self) -> int:
-        return min(self._times.values(), default=NEVER)
-
     def _arm(self) -> None:
         """Let emitted code run to the next event, the next chores or the last instruction."""
         engine = self._engine
-        due = -(-(self._earliest() - engine.idle_ns) // NS_PER_INSN)
+        self._earliest = earliest = min(self._times.values(), default=NEVER)
+        due = -((engine.idle_ns - earliest) // NS_PER_INSN)
         soft = self._chores_at < due
         if soft:
             due = self._chores_at
@@ -100,9 +116,14 @@ class Scheduler:
         self._run_devices()
         insns = engine.insns
         if insns + MAX_INSNS >= self._chores_at or (self.last_insn is not None and insns >= self.last_insn):
-            self._chores_at = insns + CHORE_INSNS
-            self.chores()
+            self._do_chores()
         self._arm()
+
+    def _do_chores(self) -> None:
+        engine = self._engine
+        self._chores_at = engine.insns + CHORE_INSNS
+        self._chores_time = engine.now
+        self.chores()
 
     def _run_devices(self) -> None:
         now = self._clock.now = self._engine.now
@@ -112,23 +133,29 @@ class Scheduler:
                 device.advance()
                 times[device] = max(device.next_event(), now + 1)
 
+    # HLT ---------------------------------------------------------------------------------------------------
+
     def on_halt(self) -> None:
         """HLT: let guest time pass until the next event."""
         engine = self._engine
-        self.chores()
-        if engine.stopping or engine.interrupt and engine.cpu.interrupts_enabled:
+        listening = engine.cpu.interrupts_enabled and not self.deaf()
+        if engine.interrupt and engine.cpu.interrupts_enabled:
             return
-        now = engine.now
-        earliest = self._earliest()
-        if not engine.cpu.interrupts_enabled and not engine.nmi:
+        if not listening or self._earliest - self._chores_time >= CHORE_NS:
+            self._do_chores()
+            self._arm()
+            if engine.stopping or engine.nmi or (engine.interrupt and engine.cpu.interrupts_enabled):
+                return
+        if not listening:
             self.halted_for_ever()
             return
-        if earliest >= NEVER:
-            if not self.wait(NEVER):
+        ahead = self._earliest - engine.now
+        if ahead > 0:
+            passed = self.wait(ahead if self._earliest < NEVER else NEVER)
+            if passed is None:
                 self.halted_for_ever()
-            return
-        if earliest > now:
-            if self.wait(earliest - now):
                 return
-            engine.skip(earliest - now)
+            engine.skip(min(passed, ahead))
+            if passed < ahead:
+                self._do_chores()
         self.on_deadline()

@@ -53,7 +53,7 @@ class Draft:
             settings["serial"] = tuple(self.serial)
         elif self.nographic:
             settings["serial"] = (Channel("stdio", all_keys=True),)
-        elif settings.get("debugcon", Channel("null")).kind == "stdio":
+        elif any(settings.get(name, Channel("null")).kind == "stdio" for name in ("debugcon", "bios_log")):
             settings["serial"] = (Channel("null"),)
         settings["drives"] = self._place_drives()
         settings["script"] = tuple(self.script)
@@ -300,8 +300,14 @@ RUN_OPTIONS: tuple[Option[Draft], ...] = (
     _row(
         "debugcon",
         "stdio|file:PATH|null",
-        "where ports 402h and E9h go (null)",
+        "where port E9h goes (null)",
         _set("debugcon", _channel("-debugcon")),
+    ),
+    _row(
+        "bios-log",
+        "stdio|file:PATH|null",
+        "where port 402h goes: SeaBIOS's log (null)",
+        _set("bios_log", _channel("--bios-log")),
     ),
     _row("display", "text|none", "show the text screen on the terminal (text)", _set("display")),
     _row("nographic", "", "no screen; COM1 is the terminal, Ctrl-A x leaves", _flag("nographic")),

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from vmm.cli.options import RUN_OPTIONS, Draft
 from vmm.cli.parse import parse, print_help
-from vmm.errors import VmmError
+from vmm.errors import UsageError, VmmError
 
 if TYPE_CHECKING:
+    from vmm.config import MachineConfig
     from vmm.result import RunResult
     from vmm.stats import Stats
 
@@ -30,18 +31,27 @@ def run(arguments: Sequence[str]) -> int:
             print_help("vmm run [options] [IMAGE]", "Run a machine.", RUN_OPTIONS, STATUSES)
             return 0
         config = draft.config(images[0] if images else None)
-        from vmm.machine import Machine
-
-        with Machine(config) as machine:
-            try:
-                result = machine.run()
-            finally:
-                _report_stats(draft, machine.stats)
+        result = _run(draft, config)
     except VmmError as error:
         if draft.json:
             _print_json(int(error.status), str(error), 0, 0.0)
         raise
     return report(draft, result)
+
+
+def _run(draft: Draft, config: MachineConfig) -> RunResult:
+    """Run the machine; the statistics come out whatever happens, and after the terminal was put back."""
+    from vmm.machine import Machine
+
+    stats: Stats | None = None
+    try:
+        with Machine(config) as machine:
+            stats = machine.stats
+            machine.on_statistics = lambda: _print_stats(machine.stats)
+            return machine.run()
+    finally:
+        if stats is not None:
+            _report_stats(draft, stats)
 
 
 def report(draft: Draft, result: RunResult) -> int:
@@ -59,14 +69,19 @@ def _print_json(status: int, reason: str, insns: int, seconds: float) -> None:
 
 
 def _report_stats(draft: Draft, stats: Stats) -> None:
-    if not draft.stats and draft.stats_json is None:
-        return
-    from vmm.stats import write_json
-
-    values = stats.as_dict()
     if draft.stats_json is not None:
-        write_json(draft.stats_json, values)
-    if draft.stats:
-        from vmm.cli.tables import print_stats
+        from vmm.stats import write_json
 
-        print_stats(values, sys.stderr)
+        try:
+            write_json(draft.stats_json, stats.as_dict())
+        except OSError as error:
+            raise UsageError(f"--stats-json: {draft.stats_json}: {error.strerror}") from None
+    if draft.stats:
+        _print_stats(stats)
+
+
+def _print_stats(stats: Stats) -> None:
+    from vmm.cli.tables import print_stats
+
+    sys.stdout.flush()
+    print_stats(stats.as_dict(), sys.stderr)

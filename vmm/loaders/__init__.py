@@ -4,7 +4,7 @@
 ``enter`` puts a ``VCpu`` into that state.  Everything malformed is an ``ImageError``.
 """
 
-from vmm.loaders.entry import EntryState, Medium, RealModeKernel, SegmentState, enter
+from vmm.loaders.entry import EntryState, Medium, SegmentState, enter
 from vmm.loaders.image import Image
 from vmm.loaders.load import load
 from vmm.loaders.options import Kind, MemoryRange, Mode, Module, Options, pc_memory_map, read_modules
@@ -21,7 +21,6 @@ __all__ = [
     "Mode",
     "Module",
     "Options",
-    "RealModeKernel",
     "SegmentState",
     "enter",
     "load",

@@ -35,24 +35,6 @@ class Medium:
 
 
 @dataclass(frozen=True, slots=True)
-class RealModeKernel:
-    """The parts of a bzImage for its real-mode entry point, with their physical addresses.
-
-    The BIOS must live, and may use RAM before it hands over: the board puts the parts there then, or offers them by
-    fw_cfg to an option ROM that does (QEMU's linuxboot).
-    """
-
-    setup_address: int
-    setup: bytes
-    kernel_address: int
-    kernel: bytes
-    command_line_address: int
-    command_line: bytes
-    initrd_address: int
-    initrd: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class EntryState:
     """Where and how the guest starts."""
 
@@ -76,9 +58,6 @@ class EntryState:
     """The image is this medium."""
     roms: tuple[tuple[int, bytes], ...] = field(default=(), repr=False)
     """Read-only memory that the board maps: (physical address, content)."""
-
-    kernel: RealModeKernel | None = field(default=None, repr=False)
-    """The image is a bzImage that the firmware is to start."""
 
     @property
     def linear(self) -> int:

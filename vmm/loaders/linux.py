@@ -1,16 +1,15 @@
 """The Linux/x86 boot protocol 2.x (Documentation/arch/x86/boot.rst and zero-page.rst).
 
-Two ways in: ``load_flat`` enters the kernel's 32-bit entry point without a BIOS, with the boot parameters
-("zero page") filled in here; ``load_real`` lays a kernel out for the real-mode entry point, which asks the
-BIOS itself, as a boot loader or an option ROM on a living BIOS starts it.
+``load`` enters the kernel's 32-bit entry point without a BIOS, with the boot parameters ("zero page") filled in
+here.  With a BIOS an option ROM starts the kernel by its real-mode entry point (``FwCfg.add_linux``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from struct import pack, pack_into, unpack_from
 
-from vmm.loaders.entry import EntryState, RealModeKernel, SegmentState, flat_gdt, flat_mode, real_mode, registers
+from vmm.loaders.entry import EntryState, flat_gdt, flat_mode, registers
 from vmm.loaders.image import Image
 from vmm.loaders.options import EBDA_BASE, HIGH_RAM_BASE, USABLE, Kind, MemoryRange, Options, encode_text
 from vmm.loaders.placement import LOW_AREA, Placement, place_low
@@ -28,13 +27,13 @@ OLD_COMMAND_LINE_SIZE = 255
 OLD_INITRD_ADDR_MAX = 0x37FF_FFFF
 LOADER_UNDEFINED = 0xFF
 """type_of_loader of a loader without an assigned number."""
-LOADED_HIGH, CAN_USE_HEAP = 0x01, 0x80
+LOADED_HIGH = 0x01
 MAX_E820 = 128
 
 # Offsets in the file's setup header and in the boot parameters alike.
 AT_SETUP_SECTS, AT_SYSSIZE, AT_VID_MODE, AT_BOOT_FLAG, AT_JUMP, AT_VERSION = 0x1F1, 0x1F4, 0x1FA, 0x1FE, 0x200, 0x206
 AT_TYPE_OF_LOADER, AT_LOADFLAGS, AT_CODE32_START, AT_RAMDISK = 0x210, 0x211, 0x214, 0x218
-AT_HEAP_END_PTR, AT_CMD_LINE_PTR, AT_INITRD_ADDR_MAX, AT_KERNEL_ALIGNMENT = 0x224, 0x228, 0x22C, 0x230
+AT_CMD_LINE_PTR, AT_INITRD_ADDR_MAX, AT_KERNEL_ALIGNMENT = 0x228, 0x22C, 0x230
 AT_RELOCATABLE, AT_CMDLINE_SIZE, AT_PREF_ADDRESS, AT_INIT_SIZE = 0x234, 0x238, 0x258, 0x260
 HEADER_LIMIT = 0x290
 """The boot parameters have no room for a longer header."""
@@ -131,15 +130,13 @@ def place_initrd(placement: Placement, header: SetupHeader, initrd: bytes) -> in
 
 
 def load(image: Image, placement: Placement, options: Options) -> EntryState:
-    """The 32-bit entry point, or the real-mode one if the board has a BIOS or the image (iPXE) has no other."""
-    if options.firmware or not parse(image).code32_start:
-        return load_real(image, placement, options)
-    return load_flat(image, placement, options)
+    """The 32-bit entry point with ESI at the boot parameters (boot.rst, "32-bit Boot Protocol").
 
-
-def load_flat(image: Image, placement: Placement, options: Options) -> EntryState:
-    """The 32-bit entry point with ESI at the boot parameters (boot.rst, "32-bit Boot Protocol")."""
+    Raises ``ImageError`` if there is none (iPXE): such an image needs firmware.
+    """
     header = parse(image)
+    if not header.code32_start:
+        raise image.error("the kernel has only a real-mode entry point, which needs firmware")
     line = encode_command_line(image, header, options)
     payload = image.tail(header.setup_size, "the protected-mode kernel")
     address = header.pref_address if header.relocatable else header.code32_start
@@ -177,52 +174,3 @@ def boot_params(image: Image, header: SetupHeader, memory_map: tuple[MemoryRange
     pack_into("<H", params, AT_EXT_MEM_K, min(extended, 0xFFFF))
     pack_into("<I", params, AT_ALT_MEM_K, extended)
     return params
-
-
-SETUP_ADDRESS = 0x1_0000
-COMMAND_LINE_ADDRESS = 0x2_0000
-"""Where the real-mode code and the command line go when a BIOS lives: above its data, below the EBDA."""
-HEAP_AND_STACK = 0x2000
-STACK_END = 0x200
-"""The heap's end is told as an offset less this (boot.rst, heap_end_ptr)."""
-
-
-def load_real(image: Image, placement: Placement, options: Options) -> EntryState:
-    """The real-mode entry point, 200h bytes into the setup code (boot.rst, "Running the Kernel")."""
-    header = parse(image)
-    line = encode_command_line(image, header, options)
-    setup = bytearray(image.read(0, header.setup_size, "the setup code"))
-    if len(setup) > COMMAND_LINE_ADDRESS - SETUP_ADDRESS - HEAP_AND_STACK:
-        raise image.error(f"the setup code of {len(setup):#x} bytes leaves no room for its heap and stack")
-    payload = image.tail(header.setup_size, "the protected-mode kernel")
-    address = header.code32_start or HIGH_RAM_BASE
-    placement.reserve(SETUP_ADDRESS, COMMAND_LINE_ADDRESS - SETUP_ADDRESS, "the setup code with its heap and stack")
-    placement.claim(COMMAND_LINE_ADDRESS, line, "the command line")
-    placement.reserve(address, max(header.init_size, len(payload)), "the kernel with the memory it needs to start")
-    placement.fill(address, payload)
-    initrd = place_initrd(placement, header, options.initrd)
-    setup[AT_TYPE_OF_LOADER] = LOADER_UNDEFINED
-    setup[AT_LOADFLAGS] |= CAN_USE_HEAP
-    pack_into("<H", setup, AT_HEAP_END_PTR, COMMAND_LINE_ADDRESS - SETUP_ADDRESS - STACK_END)
-    pack_into("<I", setup, AT_CMD_LINE_PTR, COMMAND_LINE_ADDRESS)
-    pack_into("<II", setup, AT_RAMDISK, initrd, len(options.initrd))
-    placement.fill(SETUP_ADDRESS, bytes(setup))
-    kernel = RealModeKernel(
-        setup_address=SETUP_ADDRESS,
-        setup=bytes(setup),
-        kernel_address=address,
-        kernel=payload,
-        command_line_address=COMMAND_LINE_ADDRESS,
-        command_line=line,
-        initrd_address=initrd,
-        initrd=options.initrd,
-    )
-    data = SegmentState(SETUP_ADDRESS >> 4, SETUP_ADDRESS, 0xFFFF, 0x93)
-    code = SegmentState((SETUP_ADDRESS >> 4) + 0x20, SETUP_ADDRESS + 0x200, 0xFFFF, 0x9B)
-    return replace(
-        real_mode(Kind.LINUX, SETUP_ADDRESS + 0x200, firmware=True),
-        eip=0,
-        gpr=registers(esp=COMMAND_LINE_ADDRESS - SETUP_ADDRESS - 0x10),
-        segments=(data, code, data, data, data, data),
-        kernel=kernel,
-    )

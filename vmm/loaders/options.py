@@ -107,8 +107,6 @@ class Options:
     """Physical address of the ACPI RSDP; 0 is none."""
     rsdp_data: bytes = b""
     """A copy of the RSDP (20 or 36 bytes), for the ACPI tag of multiboot 2."""
-    firmware: bool = False
-    """The board has a BIOS: enter a bzImage by its real-mode entry point."""
     mode: Mode = Mode.REAL16
     """How a flat binary is entered."""
     address: int | None = None
