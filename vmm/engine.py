@@ -546,6 +546,7 @@ class Engine:
         cpu = self.cpu
         cpu.mode_changed = False
         mode = self._mode = _mode_of(cpu)
+        self.host.set_user(mode.user)
         self._paging = bool(cpu.cr0 & CR0_PG)
         key = (mode, cpu.segments[CS].base, self._paging)
         context = self._contexts.get(key)

@@ -38,6 +38,7 @@ DATA = PRESENT | USER | ACCESSED | DIRTY | NX
 """Rights of a page of the VMM's own or of an unpaged guest; with WRITABLE added where it may be written."""
 
 INVALID_OPCODE = 6
+_HF_LMA, _HF_CS64 = 1 << 14, 1 << 15
 PAGE_FAULT = 14
 EXIT_VECTOR = 0x20
 """INT 20h in emitted code leaves for the VMM."""
@@ -109,6 +110,8 @@ class Host:
         self.failure: BaseException | None = None
         self._stale = False
         self._resume_at = 0
+        self._in_fault = False
+        self._user = False
 
     # Memory ------------------------------------------------------------------------------------------
 
@@ -245,6 +248,11 @@ class Host:
         self._pending_at = dr0 + 96
         self._rip_at = offset_of(x86.UC_X86_REG_RIP)
         self._gpr_at = offset_of(x86.UC_X86_REG_RAX)
+        # env->hflags stands 48 bytes after eip, behind eflags and the lazy condition codes; CPL is in bits 0 and 1.
+        self._hflags_at = self._rip_at + 48
+        (hflags,) = struct.unpack_from("<I", self.context, self._hflags_at)
+        if hflags & (_HF_LMA | _HF_CS64 | 3) != _HF_LMA | _HF_CS64:
+            raise RuntimeError("Unicorn's saved context has no hflags where they are expected")
         if offset_of(x86.UC_X86_REG_R15) != self._gpr_at + 15 * 8:
             raise RuntimeError("Unicorn's register file is not sixteen registers in order")
 
@@ -284,10 +292,13 @@ class Host:
         (error,) = struct.unpack_from("<I", context, self._error_at)
         self._stale = False
         self._resume_at = 0
+        self._in_fault = True
         self.on_fault(number, error, self.uc.reg_read(x86.UC_X86_REG_CR2) if number == PAGE_FAULT else 0)
+        self._in_fault = False
         if self._stale:  # control registers were written since the context was saved
             uclib.uc_context_save(uch, self._context)
             context[self._pending_at : self._pending_at + 4] = b"\xff\xff\xff\xff"
+        self._set_ring()
         if self._resume_at:
             struct.pack_into("<Q", context, self._rip_at, self._resume_at)
         uclib.uc_context_restore(uch, self._context)
@@ -328,6 +339,21 @@ class Host:
         return value
 
     # Rights -----------------------------------------------------------------------------------------------
+
+    def set_user(self, user: bool) -> None:
+        """Go on at the host's CPL 3 (*user*) or 0, so that U/S bits mean what they mean to the guest."""
+        if user is self._user:
+            return
+        self._user = user
+        if not self._in_fault:
+            uclib.uc_context_save(self.uc._uch, self._context)
+            self._set_ring()
+            uclib.uc_context_restore(self.uc._uch, self._context)
+
+    def _set_ring(self) -> None:
+        """Put CPL into the saved context."""
+        at = self._hflags_at
+        self.context[at] = self.context[at] & ~3 | (3 if self._user else 0)
 
     def flush_tlb(self) -> None:
         """Forget cached translations: needed after rights were taken away in a page table."""
