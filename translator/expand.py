@@ -31,6 +31,12 @@ def memory(e: Emitter, insn: Insn, size: int, write: bool) -> Operand:
     return address(e, insn.seg, insn.base, insn.index, insn.scale, insn.disp, insn.adsize, size, write)
 
 
+def _needs_check(e: Emitter, insn: Insn) -> bool:
+    """Whether an offset into the instruction's segment is checked against its limit."""
+    kind = e.mode.segments[insn.seg]
+    return kind == CHECKED or (kind == WORD and insn.adsize == 4)
+
+
 def _has_66(insn: Insn) -> bool:
     return 0x66 in insn.raw[: insn.prefixes]
 
@@ -164,7 +170,7 @@ def mov_moffs(e: Emitter, insn: Insn) -> int:
 
 def xlat(e: Emitter, insn: Insn) -> int | None:
     """MOV AL, seg:[(E)BX + AL]."""
-    if e.mode.segments[insn.seg] == CHECKED:
+    if _needs_check(e, insn):
         return None
     e.glue("movzx r8d, al; lea r8d, [rbx+r8]" + ("; movzx r8d, r8w" if insn.adsize == 2 else ""))
     e.op(b"\x8a", 0, based(e, R8, insn.seg))
@@ -180,7 +186,7 @@ def bt_reg(e: Emitter, insn: Insn) -> int | None:
 
 def maskmov(e: Emitter, insn: Insn) -> int | None:
     """MASKMOVQ and MASKMOVDQU store at DS:(E)DI."""
-    if e.mode.segments[insn.seg] == CHECKED:
+    if _needs_check(e, insn):
         return None
     code = (b"\x66" if _has_66(insn) else b"") + b"\x0f\xf7" + bytes((insn.modrm,))
     if insn.adsize == 4 and e.mode.segments[insn.seg] == FLAT:

@@ -381,6 +381,8 @@ class _Layout:
         code, target = self.code, _target(insn, after)
         following = self.index.get(after - self.eip, -1)
         if insn.adsize == 4:
+            if insn.opcode < 0xE2:
+                code += b"\xeb\x00"  # where LOOPE finds ECX zero, Unicorn takes the flags from the last jump
             code += bytes((0x67, insn.opcode, 5))
             self._go(after, following)
             self._go(target, internal)

@@ -35,6 +35,14 @@ CR0 = CR0_PE | 0x10 | 0x20 | 0x1_0000  # ET, NE, WP
 CR4 = 0x600  # OSFXSR, OSXMMEXCPT
 
 
+CONFIGURATIONS: dict[str, dict[str, int]] = {
+    "as is": {},
+    "chaining off": {"chaining": False},
+    "16 KiB cache": {"tc_size": 16 << 10},
+}
+"""The ways that each suite runs the engine, as arguments of ``BareEngine``."""
+
+
 class BareEngine(Engine):
     """An engine that reports the first exception instead of delivering it."""
 
@@ -91,6 +99,13 @@ class BareEngine(Engine):
             dpl = 0x60 if environment.user and not environment.real else 0
             cpu.set_segment(n, selector, segment.base, segment.limit, 0x93 | dpl if wide else segment.attr | dpl)
 
+    def _forget_stores(self) -> None:
+        """Trace pages again that have come to verify themselves."""
+        for page in self._verified:
+            self.cache.invalidate(page, 0, PAGE, "test")
+        self._verified.clear()
+        self._stores.clear()
+
     def run_case(self, case: Case) -> Outcome:
         """Run *case* from its start to its end."""
         cpu, environment = self.cpu, case.environment
@@ -99,8 +114,7 @@ class BareEngine(Engine):
             if self._windows[at] != data or bytes(self.physical.ram[at : at + len(data)]) != data:
                 self.physical.write(at, data)
         self._windows = before
-        self._verified.clear()
-        self._stores.clear()
+        self._forget_stores()
         self._enter(environment)
         if environment.paged:  # every case meets hidden faults, for reading and for the dirty bit
             self.physical.write(TABLES, self._tables)

@@ -30,6 +30,8 @@ _VECTORS: Final = {
     uc_const.UC_ERR_READ_UNMAPPED: 14, uc_const.UC_ERR_WRITE_UNMAPPED: 14, uc_const.UC_ERR_FETCH_UNMAPPED: 14,
     uc_const.UC_ERR_INSN_INVALID: 6,
 }  # fmt: skip
+_PREFIXES: Final = bytes((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
+_BRANCHES: Final = bytes((*range(0x70, 0x80), *range(0xE0, 0xE4), 0xE8, 0xE9, 0xEB, 0xC2, 0xC3, 0xFF))
 
 
 class PlainUnicorn:
@@ -64,15 +66,16 @@ class PlainUnicorn:
 
     def _on_code(self, uc: Uc, address: int, size: int, data: object) -> None:
         if address == self._last and self._repeats(address, size):
-            return  # one more round of the same instruction
+            return
         self._last = address
         self._count += 1
         if self._count > self._limit:
             uc.emu_stop()
 
     def _repeats(self, address: int, size: int) -> bool:
-        code = self._uc.mem_read(address, size)
-        return code[-1] in (*range(0xA4, 0xA8), *range(0xAA, 0xB0)) and any(byte in (0xF2, 0xF3) for byte in code[:-1])
+        """The instruction runs again: a round of REP, or begun anew because it stored into its own block."""
+        code = bytes(self._uc.mem_read(address, size)).lstrip(_PREFIXES)
+        return not (code[:1] in _BRANCHES or (code[:1] == b"\x0f" and 0x80 <= code[1] <= 0x8F))
 
     def _on_interrupt(self, uc: Uc, number: int, data: object) -> None:
         self._vector = number
@@ -125,6 +128,7 @@ class PlainUnicorn:
             count -= 1
         elif count > case.max_insns:
             end = "timeout"
+            count -= 1
         else:
             end = "halt"
             last = eip - 1

@@ -97,6 +97,8 @@ def _word(base: int, code: bool = False) -> Segment:
 
 
 _WORDS: Final = (_word(0x3_0100), _word(CODE, True), _word(STACK), _word(DATA), _word(0x3_0080), _word(0x2_FFC0))
+_ALIAS: Final = (*_WORDS[:4], _word(CODE), _WORDS[5])
+"""As ``_WORDS``, but FS is a writable alias of the code."""
 _BASED: Final = (
     Segment(0xFFFF_8000), Segment(0x1_0000, attr=0x9B | ATTR_DB | ATTR_G), Segment(0x1_0000), Segment(0x2_8000),
     Segment(0x8000_0000), Segment(0x2_FFC0),
@@ -121,6 +123,7 @@ ENVIRONMENTS: Final = {
         Environment("real16", _WORDS, real=True),
         Environment("v86", _WORDS, v86=True, user=True),
         Environment("prot16", _WORDS, user=True, paged=True),
+        Environment("alias16", _ALIAS, user=True, paged=True),
         Environment("based32", _BASED, user=True, paged=True),
         Environment("limited32", _LIMITED, user=True, paged=True),
         Environment("limited16", _LIMITED16, user=True, paged=True),  # type: ignore[arg-type]

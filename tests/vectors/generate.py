@@ -6,25 +6,22 @@ The encoder shares nothing with ``translator.decode``; operands are placed by so
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
 from tests.support.state import (
     CODE,
     DATA,
     DATA_END,
     ENVIRONMENTS,
-    FLAGS,
     STACK,
     Case,
     Environment,
-    Outcome,
     Segment,
-    differences,
     fx_image,
 )
 from tests.vectors import undefined
+from tests.vectors.vector import DOUBLES, Vector, extended
 from translator import layout
 from translator.layout import CS, DS, ES, SS
 from translator.rules import UNDEFINED_X87, Row
@@ -42,62 +39,18 @@ _REAL_ONLY: Final = frozenset(("mov_to_seg", "pop_seg"))
 """In protected mode the VMM loads descriptors: another test's subject."""
 _ALIGNED_16: Final = frozenset((0x28, 0x29, 0x2B, 0xE7))
 
-DOUBLES: Final = (
-    0.0,
-    -0.0,
-    1.0,
-    -1.5,
-    3.141592653589793,
-    1e10,
-    -2.5e-7,
-    65536.0,
-    255.75,
-    float("inf"),
-    2.0**62,
-    -(2.0**31),
-)
 
+class Ask(NamedTuple):
+    """What an instance of a row is to be."""
 
-@dataclass(frozen=True, slots=True)
-class Vector:
-    """A case of one instruction, and what of its outcome is not defined."""
-
-    row: Row
-    case: Case
-    flags_undefined: int
-    """Flags not to compare."""
-    result_undefined: bool
-    """Compare nothing but EIP and the end."""
-    memory_undefined: frozenset[int] = frozenset()
-    """Linear addresses not to compare."""
-
-    memory: bool = False
-    """It has a ModRM memory operand."""
-    reach: int = 0
-    """The last offset of the memory operand: plain Unicorn does not check that it is inside the segment."""
-
-    def differences(self, expected: Outcome, got: Outcome) -> list[str]:
-        """What differs although it is defined, a line each."""
-        if self.result_undefined:
-            same = expected.end == got.end and expected.eip == got.eip
-            return [] if same else [f"expected {expected.end} at {expected.eip:#x}, got {got.end} at {got.eip:#x}"]
-        if self.memory_undefined:
-            for outcome in (expected, got):
-                outcome.memory = {at: b for at, b in outcome.memory.items() if at not in self.memory_undefined}
-        return differences(self.case, expected, got, FLAGS & ~self.flags_undefined)
-
-
-def extended(value: float) -> int:
-    """*value* as an 80-bit extended real."""
-    import struct
-
-    (bits,) = struct.unpack("<Q", struct.pack("<d", value))
-    sign, exponent, fraction = bits >> 63, bits >> 52 & 0x7FF, bits & (1 << 52) - 1
-    if exponent == 0x7FF:
-        return (sign << 15 | 0x7FFF) << 64 | 1 << 63 | fraction << 11
-    if not exponent:
-        return sign << 79
-    return (sign << 15 | exponent - 1023 + 16383) << 64 | 1 << 63 | fraction << 11
+    form: str
+    """"m", "r" or ""."""
+    opcode: bytes
+    opsize: int
+    adsize: int
+    override: int
+    """Segment of the prefix, or -1."""
+    prefixes: list[int]
 
 
 class Maker:
@@ -132,7 +85,9 @@ class Maker:
         """A stack pointer inside the stack's window, seldom at its edge."""
         dice, segment = self.dice, self.environment.segments[SS]
         edges: tuple[int, ...] = (0, 1, 2, 4, 6, 0xFFC, 0xFFF)
-        if segment.limit == 0xFFFF:  # see test_deviations: no operand lies across the end of 64 KiB
+        if segment.limit == 0xFFFF or (
+            segment.base == STACK and segment.limit == 0xFFFF_FFFF
+        ):  # see test_deviations: no operand lies across the end of 64 KiB
             edges = (0, 4, 8, 0xFFC, 0xFFFC, 0xFFF8)
         linear = STACK + dice.choice((0x100, 0x804, 0x805, 0xF00, 0xC80) if dice.random() < 0.8 else edges)
         offset = linear - segment.base & 0xFFFF_FFFF
@@ -143,8 +98,8 @@ class Maker:
         mask = 0xFFFF_FFFF if self.environment.stack32 else 0xFFFF
         return (self.gpr[4] & mask) + self.base(SS) & 0xFFFF_FFFF
 
-    def patch(self, linear: int, data: bytes) -> None:
-        """Put *data* into memory where it is mapped whole; elsewhere the noise stays."""
+    def patch(self, linear: int, data: bytes) -> bool:
+        """Put *data* into memory where it is mapped whole; elsewhere the noise stays (False)."""
         for start, end in (
             (CODE + 0x1000, CODE + 0x2000),
             (DATA, DATA_END),
@@ -154,6 +109,8 @@ class Maker:
         ):
             if start <= linear and linear + len(data) <= end:
                 self.memory.append((linear, data))
+                return True
+        return False
 
     def place(self, seg: int, size: int, adsize: int) -> int:
         """An offset in *seg* for an operand: mostly where it is allowed, now and then at an edge."""
@@ -195,9 +152,13 @@ class Maker:
     ) -> tuple[int, bytes, int, int]:
         """(mod and rm, SIB and displacement, segment, offset) of a memory operand; registers are set to reach it."""
         found = (self._operand32 if adsize == 4 else self._operand16)(size, free_stack, offset, override)
-        self.reach = max(self.reach, found[3] + max(size, 1) - 1)
-        self.refused |= self.reach > 0xFFFF_FFFF
+        self.note_reach(found[3], size)
         return found
+
+    def note_reach(self, offset: int, size: int) -> None:
+        """An operand of *size* bytes stands at *offset*; none lies across the end of 4 GiB."""
+        self.reach = max(self.reach, offset + max(size, 1) - 1)
+        self.refused |= self.reach > 0xFFFF_FFFF
 
     def _operand16(self, size: int, free_stack: bool, offset: int, override: int) -> tuple[int, bytes, int, int]:
         dice = self.dice
@@ -250,7 +211,7 @@ class Maker:
     def operand_value(self, size: int) -> bytes:
         """Bytes for a memory operand: numbers that matter to its instruction."""
         dice, row = self.dice, self.row
-        if 0xD8 <= row.opcode <= 0xDF and not row.map and row.name[:2] != "FI" and row.name[:3] not in ("FBL",):
+        if 0xD8 <= row.opcode <= 0xDF and not row.map and row.name[:2] != "FI" and row.name[:3] != "FBL":
             import struct
 
             value = dice.choice(DOUBLES)
@@ -319,10 +280,9 @@ class Maker:
             how in ("jcc", "jmp", "call", "loop", "ret", "jmp_rm", "call_rm")
             and 0x66 in prefixes
             and environment.code32
-        ):
-            if environment.segments[CS].base != CODE:
-                prefixes.remove(0x66)
-                opsize = 4
+        ) and environment.segments[CS].base != CODE:
+            prefixes.remove(0x66)
+            opsize = 4
         adsize = 4 if wide else 2
         other_address = not environment.segmented and dice.random() > 0.05
         if (
@@ -346,7 +306,7 @@ class Maker:
         if (0xD8 <= row.opcode <= 0xDF and not row.map) or row.prefixes or row.opcode in (0xAE, 0x77):
             self.set_fx()
         opcode = (b"\x0f" if row.map else b"") + bytes((row.opcode,))
-        body = getattr(self, "_" + how, self._plain)(form, opcode, opsize, adsize, override, prefixes)
+        body = getattr(self, "_" + how, self._plain)(Ask(form, opcode, opsize, adsize, override, prefixes))
         if body is None:
             return None
         code = bytes(prefixes) + body
@@ -387,14 +347,12 @@ class Maker:
             else {"v": opsize, "e": 7 * opsize, "n": 80 + 7 * opsize, "a": 2 * opsize}.get(size, 6)
         )
 
-    def _plain(
-        self, form: str, opcode: bytes, opsize: int, adsize: int, override: int, prefixes: list[int]
-    ) -> bytes | None:
+    def _plain(self, ask: Ask) -> bytes | None:
         row, dice = self.row, self.dice
         if not row.modrm:
-            return opcode + self._immediate(opsize, adsize)
+            return ask.opcode + self._immediate(ask.opsize, ask.adsize)
         reg = dice.randrange(8) if row.digit is None else row.digit
-        if form == "r":
+        if ask.form == "r":
             numbered = 0xD8 <= row.opcode <= 0xDF and not row.map and (row.opcode, reg) not in ((0xD9, 4), (0xDB, 4))
             last = 7 if numbered and (row.opcode, reg) not in ((0xD9, 5), (0xD9, 6), (0xD9, 7)) else 8
             choices = [
@@ -402,98 +360,95 @@ class Maker:
                 for m in range(0xC0 | reg << 3, (0xC0 | reg << 3) + last)
                 if (row.opcode, m) not in UNDEFINED_X87 or row.map
             ]
-            return opcode + bytes((dice.choice(choices),)) + self._immediate(opsize, adsize) if choices else None
-        uses_stack = (row.how or "") in _PUSHES or row.how in ("pop_rm",)
-        size = self._size(opsize)
-        rm, rest, seg, offset = self.operand(adsize, max(size, 1), not uses_stack, override=override)
+            return (
+                ask.opcode + bytes((dice.choice(choices),)) + self._immediate(ask.opsize, ask.adsize)
+                if choices
+                else None
+            )
+        uses_stack = (row.how or "") in _PUSHES or row.how == "pop_rm"
+        size = self._size(ask.opsize)
+        rm, rest, seg, offset = self.operand(ask.adsize, max(size, 1), not uses_stack, override=ask.override)
         self.operand_at = offset + self.base(seg) & 0xFFFF_FFFF
-        self.patch(self.operand_at, self.operand_value(size))
-        return opcode + bytes((rm | reg << 3,)) + rest + self._immediate(opsize, adsize)
+        placed = self.patch(self.operand_at, self.operand_value(size))
+        self.refused |= not placed and row.name in ("FLDENV", "FRSTOR", "FXRSTOR", "LDMXCSR", "FLDCW")
+        return ask.opcode + bytes((rm | reg << 3,)) + rest + self._immediate(ask.opsize, ask.adsize)
 
-    def _bt_reg(
-        self, form: str, opcode: bytes, opsize: int, adsize: int, override: int, prefixes: list[int]
-    ) -> bytes | None:
+    def _bt_reg(self, ask: Ask) -> bytes | None:
         reg = self.dice.randrange(8)
-        if form == "r":
-            return opcode + bytes((0xC0 | reg << 3 | self.dice.randrange(8),))
+        if ask.form == "r":
+            return ask.opcode + bytes((0xC0 | reg << 3 | self.dice.randrange(8),))
         bit = self.dice.randrange(-700, 700)
-        self.gpr[reg] = bit & 0xFFFF_FFFF if opsize == 4 else self.gpr[reg] & 0xFFFF_0000 | bit & 0xFFFF
+        self.gpr[reg] = bit & 0xFFFF_FFFF if ask.opsize == 4 else self.gpr[reg] & 0xFFFF_0000 | bit & 0xFFFF
         saved = self.gpr[reg]
-        rm, rest, _, _ = self.operand(adsize, 4, True, override=override)
+        rm, rest, _, _ = self.operand(ask.adsize, 4, True, override=ask.override)
         if self.gpr[reg] != saved:
             return None
-        return opcode + bytes((rm | reg << 3,)) + rest
+        return ask.opcode + bytes((rm | reg << 3,)) + rest
 
-    def _mov_moffs(
-        self, form: str, opcode: bytes, opsize: int, adsize: int, override: int, prefixes: list[int]
-    ) -> bytes:
-        offset = self.place(override if override >= 0 else DS, self._size(opsize), adsize)
-        return opcode + (offset & (1 << 8 * adsize) - 1).to_bytes(adsize, "little")
+    def _mov_moffs(self, ask: Ask) -> bytes:
+        offset = self.place(ask.override if ask.override >= 0 else DS, self._size(ask.opsize), ask.adsize)
+        self.note_reach(offset, self._size(ask.opsize))
+        return ask.opcode + (offset & (1 << 8 * ask.adsize) - 1).to_bytes(ask.adsize, "little")
 
-    def _xlat(self, form: str, opcode: bytes, opsize: int, adsize: int, override: int, prefixes: list[int]) -> bytes:
-        offset = self.place(override if override >= 0 else DS, 1, adsize) - (self.gpr[0] & 0xFF)
-        self.gpr[3] = offset & 0xFFFF_FFFF if adsize == 4 else self.gpr[3] & 0xFFFF_0000 | offset & 0xFFFF
-        return opcode
+    def _xlat(self, ask: Ask) -> bytes:
+        offset = self.place(ask.override if ask.override >= 0 else DS, 1, ask.adsize)
+        self.note_reach(offset, 1)
+        offset -= self.gpr[0] & 0xFF
+        self.gpr[3] = offset & 0xFFFF_FFFF if ask.adsize == 4 else self.gpr[3] & 0xFFFF_0000 | offset & 0xFFFF
+        return ask.opcode
 
     def _pointer(self, reg: int, seg: int, size: int, adsize: int) -> None:
         offset = self.place(seg, size, adsize)
+        self.note_reach(offset, size)
         self.gpr[reg] = offset if adsize == 4 else self.gpr[reg] & 0xFFFF_0000 | offset & 0xFFFF
 
-    def _string(self, form: str, opcode: bytes, opsize: int, adsize: int, override: int, prefixes: list[int]) -> bytes:
-        size = self._size(opsize)
+    def _string(self, ask: Ask) -> bytes:
+        size = self._size(ask.opsize)
         if self.dice.random() < 0.5:
             self.flags ^= layout.DF
-        self._pointer(6, override if override >= 0 else DS, size, adsize)
-        self._pointer(7, ES, size, adsize)
+        self._pointer(6, ask.override if ask.override >= 0 else DS, size, ask.adsize)
+        self._pointer(7, ES, size, ask.adsize)
         count = self.dice.choice((0, 1, 2, 3, 5, 17))
-        self.gpr[1] = count if adsize == 4 else self.gpr[1] & 0xFFFF_0000 | count
+        self.gpr[1] = count if ask.adsize == 4 else self.gpr[1] & 0xFFFF_0000 | count
         if self.dice.random() < 0.5:  # something to find, something to be equal
             byte = bytes((self.gpr[0] & 0xFF,))
-            for reg, seg in ((6, override if override >= 0 else DS), (7, ES)):
-                start = (self.gpr[reg] & (0xFFFF if adsize == 2 else 0xFFFF_FFFF)) + self.base(seg) & 0xFFFF_FFFF
+            for reg, seg in ((6, ask.override if ask.override >= 0 else DS), (7, ES)):
+                start = (self.gpr[reg] & (0xFFFF if ask.adsize == 2 else 0xFFFF_FFFF)) + self.base(seg) & 0xFFFF_FFFF
                 self.patch(start - 64, byte * 128)
-        return opcode
+        return ask.opcode
 
-    def _maskmov(self, form: str, opcode: bytes, opsize: int, adsize: int, override: int, prefixes: list[int]) -> bytes:
-        self._pointer(7, override if override >= 0 else DS, 16 if 0x66 in prefixes else 8, adsize)
-        return opcode + bytes((0xC0 | self.dice.randrange(64),))
+    def _maskmov(self, ask: Ask) -> bytes:
+        self._pointer(7, ask.override if ask.override >= 0 else DS, 16 if 0x66 in ask.prefixes else 8, ask.adsize)
+        return ask.opcode + bytes((0xC0 | self.dice.randrange(64),))
 
-    def _mov_from_seg(
-        self, form: str, opcode: bytes, opsize: int, adsize: int, override: int, prefixes: list[int]
-    ) -> bytes | None:
-        if self.environment.name == "flat32" or (0x66 in prefixes and form == "r"):
+    def _mov_from_seg(self, ask: Ask) -> bytes | None:
+        if self.environment.name == "flat32" or (0x66 in ask.prefixes and ask.form == "r"):
             return None
         reg = self.dice.randrange(6)
-        if form == "r":
-            return opcode + bytes((0xC0 | reg << 3 | self.dice.randrange(8),))
-        rm, rest, _, _ = self.operand(adsize, 2, True, override=override)
-        return opcode + bytes((rm | reg << 3,)) + rest
+        if ask.form == "r":
+            return ask.opcode + bytes((0xC0 | reg << 3 | self.dice.randrange(8),))
+        rm, rest, _, _ = self.operand(ask.adsize, 2, True, override=ask.override)
+        return ask.opcode + bytes((rm | reg << 3,)) + rest
 
-    def _push_seg(
-        self, form: str, opcode: bytes, opsize: int, adsize: int, override: int, prefixes: list[int]
-    ) -> bytes | None:
-        return None if self.environment.name == "flat32" else opcode
+    def _push_seg(self, ask: Ask) -> bytes | None:
+        return None if self.environment.name == "flat32" else ask.opcode
 
-    def _mov_to_seg(
-        self, form: str, opcode: bytes, opsize: int, adsize: int, override: int, prefixes: list[int]
-    ) -> bytes | None:
+    def _mov_to_seg(self, ask: Ask) -> bytes | None:
         reg = self.dice.choice((0, 2, 3, 4, 5))
         selector = self.dice.choice((0x3000, 0x3010, 0x3123, 0x4000, 0x2800))
-        if form == "r":
+        if ask.form == "r":
             rm = self.dice.randrange(8)
             self.gpr[rm] = self.gpr[rm] & 0xFFFF_0000 | selector
-            return opcode + bytes((0xC0 | reg << 3 | rm,))
-        rm, rest, seg, offset = self.operand(adsize, 2, True, override=override)
+            return ask.opcode + bytes((0xC0 | reg << 3 | rm,))
+        rm, rest, seg, offset = self.operand(ask.adsize, 2, True, override=ask.override)
         self.patch(offset + self.base(seg), selector.to_bytes(2, "little"))
-        return opcode + bytes((rm | reg << 3,)) + rest
+        return ask.opcode + bytes((rm | reg << 3,)) + rest
 
-    def _pop_seg(
-        self, form: str, opcode: bytes, opsize: int, adsize: int, override: int, prefixes: list[int]
-    ) -> bytes | None:
+    def _pop_seg(self, ask: Ask) -> bytes | None:
         self.patch(self.stack_linear, self.dice.choice((0x3000, 0x3010, 0x3123, 0x4000)).to_bytes(4, "little"))
-        return opcode
+        return ask.opcode
 
-    def _popf(self, form: str, opcode: bytes, opsize: int, adsize: int, override: int, prefixes: list[int]) -> bytes:
+    def _popf(self, ask: Ask) -> bytes:
         value = self.dice.getrandbits(32) & 0xFD5 | 0x202
         value &= ~layout.TF
         if self.dice.random() < 0.3:
@@ -501,16 +456,18 @@ class Maker:
         if not self.environment.user:
             value |= 0x200
         self.patch(self.stack_linear, value.to_bytes(4, "little"))
-        return opcode
+        return ask.opcode
 
-    def _enter(self, form: str, opcode: bytes, opsize: int, adsize: int, override: int, prefixes: list[int]) -> bytes:
+    def _enter(self, ask: Ask) -> bytes:
         level = self.dice.choice((0, 0, 0, 0, 1, 2, 5, 31, 32, 33))
-        return opcode + self.dice.choice((0, 4, 8, 100, 0x80, 0x1234)).to_bytes(2, "little") + bytes((level,))
+        offset = STACK + 0x800 - self.base(SS) & 0xFFFF_FFFF
+        self.gpr[5] = offset if self.environment.stack32 else self.gpr[5] & 0xFFFF_0000 | offset & 0xFFFF
+        return ask.opcode + self.dice.choice((0, 4, 8, 100, 0x80, 0x1234)).to_bytes(2, "little") + bytes((level,))
 
-    def _leave(self, form: str, opcode: bytes, opsize: int, adsize: int, override: int, prefixes: list[int]) -> bytes:
+    def _leave(self, ask: Ask) -> bytes:
         self.gpr[5] = self.gpr[4] if self.environment.stack32 else self.gpr[5] & 0xFFFF_0000 | self.gpr[4] & 0xFFFF
         self.gpr[4] = self.number()
-        return opcode
+        return ask.opcode
 
     # Branches ------------------------------------------------------------------------------------------
 
@@ -525,33 +482,34 @@ class Maker:
         after = self.at + length + len(opcode) + opsize
         return opcode + (self._target() - after & (1 << 8 * opsize) - 1).to_bytes(opsize, "little")
 
-    def _jcc(self, form: str, opcode: bytes, opsize: int, adsize: int, override: int, prefixes: list[int]) -> bytes:
-        return self._relative(opcode, opsize, len(prefixes))
+    def _jcc(self, ask: Ask) -> bytes:
+        return self._relative(ask.opcode, ask.opsize, len(ask.prefixes))
 
     _jmp = _call = _jcc
 
-    def _loop(self, form: str, opcode: bytes, opsize: int, adsize: int, override: int, prefixes: list[int]) -> bytes:
+    def _loop(self, ask: Ask) -> bytes:
         self.gpr[1] = self.dice.choice((0, 1, 2, 0x1_0000, 0x1_0001, 0xFFFF_0000, 0xFFFF_FFFF))
-        return self._relative(opcode, opsize, len(prefixes))
+        return self._relative(ask.opcode, ask.opsize, len(ask.prefixes))
 
-    def _ret(self, form: str, opcode: bytes, opsize: int, adsize: int, override: int, prefixes: list[int]) -> bytes:
+    def _ret(self, ask: Ask) -> bytes:
         self.patch(
-            self.stack_linear, (self._target() - self.base(CS) & (1 << 8 * opsize) - 1).to_bytes(opsize, "little")
+            self.stack_linear,
+            (self._target() - self.base(CS) & (1 << 8 * ask.opsize) - 1).to_bytes(ask.opsize, "little"),
         )
-        return opcode + self._immediate(opsize, adsize)
+        return ask.opcode + self._immediate(ask.opsize, ask.adsize)
 
-    def _jmp_rm(self, form: str, opcode: bytes, opsize: int, adsize: int, override: int, prefixes: list[int]) -> bytes:
+    def _jmp_rm(self, ask: Ask) -> bytes:
         target = self._target() - self.base(CS) & 0xFFFF_FFFF
         assert self.row.digit is not None
-        if form == "r":
+        if ask.form == "r":
             rm = self.dice.randrange(8)
             if rm == 4 and self.environment.segmented:
                 return None
-            self.gpr[rm] = target if opsize == 4 else self.gpr[rm] & 0xFFFF_0000 | target & 0xFFFF
-            return opcode + bytes((0xC0 | self.row.digit << 3 | rm,))
-        rm, rest, seg, offset = self.operand(adsize, opsize, self.row.how == "jmp_rm", override=override)
-        self.patch(offset + self.base(seg) & 0xFFFF_FFFF, target.to_bytes(4, "little")[:opsize])
-        return opcode + bytes((rm | self.row.digit << 3,)) + rest
+            self.gpr[rm] = target if ask.opsize == 4 else self.gpr[rm] & 0xFFFF_0000 | target & 0xFFFF
+            return ask.opcode + bytes((0xC0 | self.row.digit << 3 | rm,))
+        rm, rest, seg, offset = self.operand(ask.adsize, ask.opsize, self.row.how == "jmp_rm", override=ask.override)
+        self.patch(offset + self.base(seg) & 0xFFFF_FFFF, target.to_bytes(4, "little")[: ask.opsize])
+        return ask.opcode + bytes((rm | self.row.digit << 3,)) + rest
 
     _call_rm = _jmp_rm
 

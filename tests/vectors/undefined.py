@@ -81,7 +81,7 @@ def result(name: str, count: int | None, bits: int, opsize: int) -> bool:
 
 
 def memory(name: str, opsize: int) -> frozenset[int]:
-    """Offsets in a memory operand of *name* that are not defined or not tracked: x87 instruction and operand pointers."""
+    """Offsets in a memory operand of *name* that are not defined or not tracked: x87 pointers."""
     if name in ("FNSTENV", "FNSAVE"):
         reserved = (2, 3, 6, 7, 10, 11) if opsize == 4 else ()
         return frozenset((*reserved, *(range(12, 28) if opsize == 4 else range(6, 14))))

@@ -1,0 +1,65 @@
+"""A vector, and the numbers that are worth computing with."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from tests.support.state import FLAGS, Case, Outcome, differences
+from translator.rules import Row
+
+DOUBLES: Final = (
+    0.0,
+    -0.0,
+    1.0,
+    -1.5,
+    3.141592653589793,
+    1e10,
+    -2.5e-7,
+    65536.0,
+    255.75,
+    float("inf"),
+    2.0**62,
+    -(2.0**31),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """A case of one instruction, and what of its outcome is not defined."""
+
+    row: Row
+    case: Case
+    flags_undefined: int
+    """Flags not to compare."""
+    result_undefined: bool
+    """Compare nothing but EIP and the end."""
+    memory_undefined: frozenset[int] = frozenset()
+    """Linear addresses not to compare."""
+
+    memory: bool = False
+    """It has a ModRM memory operand."""
+    reach: int = 0
+    """The last offset of the memory operand: plain Unicorn does not check that it is inside the segment."""
+
+    def differences(self, expected: Outcome, got: Outcome) -> list[str]:
+        """What differs although it is defined, a line each."""
+        if self.result_undefined:
+            same = expected.end == got.end and expected.eip == got.eip
+            return [] if same else [f"expected {expected.end} at {expected.eip:#x}, got {got.end} at {got.eip:#x}"]
+        if self.memory_undefined:
+            for outcome in (expected, got):
+                outcome.memory = {at: b for at, b in outcome.memory.items() if at not in self.memory_undefined}
+        return differences(self.case, expected, got, FLAGS & ~self.flags_undefined)
+
+
+def extended(value: float) -> int:
+    """*value* as an 80-bit extended real."""
+    (bits,) = struct.unpack("<Q", struct.pack("<d", value))
+    sign, exponent, fraction = bits >> 63, bits >> 52 & 0x7FF, bits & (1 << 52) - 1
+    if exponent == 0x7FF:
+        return (sign << 15 | 0x7FFF) << 64 | 1 << 63 | fraction << 11
+    if not exponent:
+        return sign << 79
+    return (sign << 15 | exponent - 1023 + 16383) << 64 | 1 << 63 | fraction << 11
