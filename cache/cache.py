@@ -31,8 +31,21 @@ class Placed:
     """A fragment in code memory."""
 
     __slots__ = (
-        "address", "entry", "eip", "incoming", "insns", "key", "length", "linear", "live", "pages", "point_offsets",
-        "points", "size", "slots", "ways",
+        "address",
+        "eip",
+        "entry",
+        "incoming",
+        "insns",
+        "key",
+        "length",
+        "linear",
+        "live",
+        "pages",
+        "point_offsets",
+        "points",
+        "size",
+        "slots",
+        "ways",
     )  # fmt: skip
 
     def __init__(self, key: Key, fragment: Fragment, address: int, pages: tuple[tuple[int, int, int], ...]) -> None:
@@ -63,7 +76,16 @@ class Placed:
 class Counters:
     """What happened to the cache since power-on."""
 
-    __slots__ = ("chained", "evictions", "flushes", "fragments_made", "guest_bytes", "host_bytes", "invalidations", "translated")
+    __slots__ = (
+        "chained",
+        "evictions",
+        "flushes",
+        "fragments_made",
+        "guest_bytes",
+        "host_bytes",
+        "invalidations",
+        "translated",
+    )
 
     def __init__(self) -> None:
         self.fragments_made = 0
@@ -140,7 +162,9 @@ class TranslationCache:
         """Fragments that came from a guest-physical page."""
         return self._by_page.get(page, set())
 
-    def insert(self, key: Key, fragment: Fragment, pages: tuple[tuple[int, int, int], ...], keep: bool = True) -> Placed:
+    def insert(
+        self, key: Key, fragment: Fragment, pages: tuple[tuple[int, int, int], ...], keep: bool = True
+    ) -> Placed:
         """Place a fragment, evicting the least recently used ones until it fits.
 
         With *keep* false it is not entered in the index and is never chained to.
@@ -229,7 +253,7 @@ class TranslationCache:
 
     def _evict(self) -> None:
         if len(self._index):
-            _, victim = self._index.peek_last_item()
+            victim = _oldest(self._index)
         else:
             victim = self._by_address[0][1]
         self.counters.evictions += 1
@@ -280,3 +304,10 @@ class TranslationCache:
         for _, placed in list(self._by_address):
             self.remove(placed)
         self.counters.flushes += 1
+
+
+def _oldest(index: LRU[Key, Placed]) -> Placed:
+    """The least recently used entry of an index that is not empty."""
+    item: tuple[Key, Placed] | None = index.peek_last_item()
+    assert item is not None
+    return item[1]

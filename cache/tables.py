@@ -22,7 +22,6 @@ class LookupTables:
         self._empty = memoryview(miss.to_bytes(8, "little") * SLOTS).cast("Q")
         self._count = len(quads) // SLOTS
         self._of: LRU[int, int] = LRU(max(self._count - 1, 1))
-        self._owners: dict[int, int] = {}
         self._used = 1
         self._quads[:SLOTS] = self._empty
         self.never = base
@@ -36,9 +35,10 @@ class LookupTables:
                 number = self._used
                 self._used += 1
             else:
-                _, number = self._of.peek_last_item()
-                del self._of[self._owners[number]]
-            self._owners[number] = context
+                oldest = self._of.peek_last_item()
+                assert oldest is not None
+                number = oldest[1]
+                del self._of[oldest[0]]
             self._of[context] = number
             self._quads[number * SLOTS : (number + 1) * SLOTS] = self._empty
         return number

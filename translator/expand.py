@@ -15,8 +15,19 @@ from translator.decode import Insn
 from translator.layout import CS, DS, ES, FS, GS, SS
 from translator.mode import CHECKED, FLAT, WORD
 from translator.operand import (
-    BASE_REGISTER, R8, R9, R10, Emitter, Operand, address, based, block_operand, flat_operand, move_stack_pointer,
-    offset_in_r8, stack,
+    BASE_REGISTER,
+    R8,
+    R9,
+    R10,
+    Emitter,
+    Operand,
+    address,
+    based,
+    block_operand,
+    flat_operand,
+    move_stack_pointer,
+    offset_in_r8,
+    stack,
 )  # fmt: skip
 from translator.piece import ATTENTION, ENDS, PLAIN
 

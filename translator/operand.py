@@ -66,7 +66,9 @@ class Emitter:
         """Append assembled host *source*."""
         self.code += asm(source)
 
-    def op(self, opcode: bytes, reg: int, operand: Operand, tail: bytes = b"", prefix: bytes = b"", wide: bool = False) -> None:
+    def op(
+        self, opcode: bytes, reg: int, operand: Operand, tail: bytes = b"", prefix: bytes = b"", wide: bool = False
+    ) -> None:
         """Append ``prefix [67] [REX] opcode modrm rest tail``; *reg* is 0..15, *wide* sets REX.W."""
         rex = reg >> 3 << 2 | operand.xb | wide << 3
         self.code += (
@@ -165,7 +167,9 @@ def based(e: Emitter, offset: int, seg: int) -> Operand:
     return pair_operand(offset, base)
 
 
-def address(e: Emitter, seg: int, base: int, index: int, scale: int, disp: int, adsize: int, size: int, write: bool) -> Operand:
+def address(
+    e: Emitter, seg: int, base: int, index: int, scale: int, disp: int, adsize: int, size: int, write: bool
+) -> Operand:
     """Emit what is needed to reach a guest operand of *size* bytes, and return its host form."""
     kind = e.mode.segments[seg]
     if kind == FLAT and adsize == 4:

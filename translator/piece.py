@@ -21,7 +21,9 @@ class Piece:
 
     __slots__ = ("branches", "code", "fixes", "insn", "kind", "shadow", "stores")
 
-    def __init__(self, insn: Insn, kind: int, emitter: Emitter | None, shadow: bool = False, stores: bool = False) -> None:
+    def __init__(
+        self, insn: Insn, kind: int, emitter: Emitter | None, shadow: bool = False, stores: bool = False
+    ) -> None:
         self.insn = insn
         self.kind = kind
         self.code = bytes(emitter.code) if emitter else b""

@@ -9,6 +9,7 @@ and wherever a path through the unit can start or start over, one load checks th
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 from translator import layout
@@ -17,7 +18,7 @@ from translator.decode import Insn, TooLong, Truncated, Undefined, boundaries, d
 from translator.expand import EMITTERS, ident, memory
 from translator.layout import SS
 from translator.mode import CHECKED, Mode
-from translator.operand import R8, R10, Emitter, block_operand, move_stack_pointer, stack
+from translator.operand import R10, Emitter, block_operand, move_stack_pointer, stack
 from translator.piece import ATTENTION, BRANCH, CALLOUT, PLAIN, Piece
 from translator.rules import Row
 
@@ -164,7 +165,9 @@ class Translator:
                 if piece is None:
                     break
                 if piece.insn.length != length:
-                    lengths = iter(boundaries(code[at + piece.insn.length : at + 64], eip + at + piece.insn.length, code32))
+                    lengths = iter(
+                        boundaries(code[at + piece.insn.length : at + 64], eip + at + piece.insn.length, code32)
+                    )
             pieces.append((at, piece))
             at += piece.insn.length
             if piece.kind == PLAIN:
@@ -251,7 +254,7 @@ class _Layout:
         if self.verify:
             self._compare(source[: self.length], linear)
         bounds = [*leaders, len(self.pieces)]
-        for leader, end in zip(bounds, bounds[1:], strict=False):
+        for leader, end in pairwise(bounds):
             self._block(leader, end, need[leader] if leader in checked else 0)
         self._tail()
         treatments: dict[str, int] = {}
@@ -259,7 +262,17 @@ class _Layout:
             key = "callout" if piece.kind == CALLOUT else piece.insn.row.treatment
             treatments[key] = treatments.get(key, 0) + 1
         return Fragment(
-            self.eip, self.mode, self.cs_base, code, entry, self.exits, self.points, len(self.pieces), linear, self.length, treatments
+            self.eip,
+            self.mode,
+            self.cs_base,
+            code,
+            entry,
+            self.exits,
+            self.points,
+            len(self.pieces),
+            linear,
+            self.length,
+            treatments,
         )
 
     # Blocks ------------------------------------------------------------------------------------------
@@ -419,7 +432,9 @@ class _Layout:
         start = len(self.code)
         self.code += e.code
         for branch in e.branches:
-            self.leaving.append((start + branch.at, branch.kind, eip & 0xFFFF_FFFF, None, branch.value, 1, branch.restore))
+            self.leaving.append(
+                (start + branch.at, branch.kind, eip & 0xFFFF_FFFF, None, branch.value, 1, branch.restore)
+            )
 
     def _call(self, insn: Insn, after: int, internal: int) -> None:
         self._push_return(insn, after, False)

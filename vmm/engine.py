@@ -12,7 +12,7 @@ from time import perf_counter
 from cache.cache import Key, Placed, TranslationCache, Way
 from cache.tables import LookupTables
 from translator import layout
-from translator.decode import TooLong, Truncated
+from translator.decode import Insn, TooLong, Truncated, Undefined, decode
 from translator.layout import BUDGET_BASE, CS, SS
 from translator.mode import BASED, CHECKED, FLAT, WORD, Mode
 from translator.unit import MAX_INSNS, Fragment, Translator
@@ -481,9 +481,8 @@ class Engine:
         insn = self._insn_at_eip()
         return insn is not None and insn.mem and insn.row.stores
 
-    def _insn_at_eip(self):  # type: ignore[no-untyped-def]
-        from translator.decode import Undefined, decode
-
+    def _insn_at_eip(self) -> Insn | None:
+        """The instruction at EIP, if it can be read."""
         linear = self.cpu.segments[CS].base + self.cpu.eip & 0xFFFF_FFFF
         try:
             return decode(self.mmu.read(linear, 15), self._mode.code32)
@@ -511,7 +510,11 @@ class Engine:
             self.cache.invalidate(page, first, last, "written")
 
     def _on_remap(self, first: int, count: int) -> None:
-        for page in range(first, first + count) if count < 1024 else [p for p in self.cache.pages() if first <= p < first + count]:
+        for page in (
+            range(first, first + count)
+            if count < 1024
+            else [p for p in self.cache.pages() if first <= p < first + count]
+        ):
             self.cache.invalidate(page, 0, PAGE, "remapped")
 
     # Fragments --------------------------------------------------------------------------------------------------------
@@ -634,9 +637,7 @@ class Engine:
 
         verify = page in self._verified
         try:
-            fragment = self._translator.translate(
-                code, more, eip, mode, segment.base, max_insns, single_block, verify
-            )
+            fragment = self._translator.translate(code, more, eip, mode, segment.base, max_insns, single_block, verify)
         except (Truncated, TooLong):
             raise GuestFault(GENERAL_PROTECTION, 0) from None
         if following and following[0] in self._verified and not verify:
@@ -700,5 +701,3 @@ def _mode_of(cpu: VCpu) -> Mode:
         step=bool(flags & layout.TF),
         segments=(classes[0], classes[1], classes[2], classes[3], classes[4], classes[5]),
     )
-
-

@@ -88,7 +88,7 @@ class Host:
 
     def __init__(self, ram_size: int, tc_size: int, tables: int = 64, lookup_tables: int = 64) -> None:
         self.uc = Uc(UC_ARCH_X86, UC_MODE_64)
-        self._areas = []
+        self._areas: list[mmap.mmap] = []
         self.ram = self._map(0, max(ram_size, PAGE)) if ram_size else memoryview(b"")
         self.frames = self._map(FRAMES, FRAMES_SIZE)
         self._next_frame = 0
@@ -169,7 +169,9 @@ class Host:
         """The memory of frames handed out by ``new_frames``."""
         return self.frames[physical - FRAMES : physical - FRAMES + size]
 
-    def map_device(self, base: int, size: int, read: Callable[[int, int], int], write: Callable[[int, int, int], None]) -> None:
+    def map_device(
+        self, base: int, size: int, read: Callable[[int, int], int], write: Callable[[int, int, int], None]
+    ) -> None:
         """Device memory: guest-physical [base, base + size) by callbacks with offsets and sizes in bytes.
 
         Shadow entries reach it at host-physical DEVICES + base.  Callbacks must not raise.
@@ -259,7 +261,7 @@ class Host:
     def _guard(self, call: Callable[[], int | None], default: int) -> int:
         try:
             return call() or 0
-        except BaseException as failure:
+        except BaseException as failure:  # noqa: BLE001 - see _on_interrupt
             if self.failure is None:
                 self.failure = failure
             self.uc.emu_stop()
@@ -271,14 +273,14 @@ class Host:
                 self.on_exit()
             else:
                 self._fault(number)
-        except BaseException as failure:  # nothing raised inside a callback may be lost
+        except BaseException as failure:  # noqa: BLE001 - nothing raised inside a callback may be lost: run() raises it
             self.failure = failure
             uc.emu_stop()
 
     def _on_invalid(self, uc: Uc, data: object) -> bool:
         try:
             self._fault(INVALID_OPCODE)
-        except BaseException as failure:
+        except BaseException as failure:  # noqa: BLE001 - see _on_interrupt
             self.failure = failure
             uc.emu_stop()
         return True
@@ -310,7 +312,9 @@ class Host:
             self.uc.emu_start(start, _NOWHERE)
         except UcError as error:
             if self.failure is None:
-                raise RuntimeError(f"the host engine stopped: {error} at {self.uc.reg_read(x86.UC_X86_REG_RIP):#x}") from error
+                raise RuntimeError(
+                    f"the host engine stopped: {error} at {self.uc.reg_read(x86.UC_X86_REG_RIP):#x}"
+                ) from error
         if self.failure is not None:
             raise self.failure
 

@@ -94,7 +94,12 @@ class PhysicalMemory:
         return host
 
     def add_device(
-        self, base: int, size: int, read: Callable[[int, int], int], write: Callable[[int, int, int], None], exact: bool = True
+        self,
+        base: int,
+        size: int,
+        read: Callable[[int, int], int],
+        write: Callable[[int, int, int], None],
+        exact: bool = True,
     ) -> None:
         """Let a device answer at [base, base + size), whole pages, now."""
         self._host.map_device(base, size, read, write)

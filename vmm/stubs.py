@@ -38,7 +38,8 @@ def build(base: int) -> tuple[bytes, Stubs]:
         for n, register in ((layout.ES, "r11"), (layout.SS, "r12"), (layout.DS, "r13"))
     )
     resume = asm(
-        f"lea rsp, [r15+{layout.STACK_TOP}]; push qword ptr [r15+{layout.FLAGS}]; popfq; mov r14, [r15+{layout.BUDGET}];"
+        f"lea rsp, [r15+{layout.STACK_TOP}]; push qword ptr [r15+{layout.FLAGS}]; popfq;"
+        f"mov r14, [r15+{layout.BUDGET}];"
         f"{bases}; {load}; mov rsp, [r15+{layout.GPR + 8 * layout.ESP}]; jmp [r15+{layout.RESUME}]"
     )
     code = miss + leave + resume

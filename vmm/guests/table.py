@@ -107,7 +107,9 @@ GUESTS: Mapping[str, Guest] = {
         Guest("seabios", "the BIOS", SEABIOS, "usr/share/seabios/bios-256k.bin"),
         Guest("vgabios", "the BIOS of an ISA VGA card", SEABIOS, "usr/share/seabios/vgabios-isavga.bin"),
         Guest("vgabios-std", "the BIOS of a PCI VGA card", SEABIOS, "usr/share/seabios/vgabios-stdvga.bin"),
-        Guest("linuxboot", "option ROM that starts -kernel from the BIOS", LINUXBOOT, "usr/share/qemu/linuxboot_dma.bin"),
+        Guest(
+            "linuxboot", "option ROM that starts -kernel from the BIOS", LINUXBOOT, "usr/share/qemu/linuxboot_dma.bin"
+        ),
         Guest("ipxe", "network boot loader, in the format of a Linux kernel", IPXE, "boot/ipxe.lkrn"),
         Guest("memtest86+", "memory test, 32-bit", MEMTEST, "boot/memtest86+ia32.bin"),
         Guest("debian-i386-kernel", "Linux of Debian 12's installer", INSTALLER, _INSTALLER + "linux"),

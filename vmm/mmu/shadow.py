@@ -86,8 +86,9 @@ class Shadow:
 
     def _make(self, directories: tuple[int, ...]) -> Space:
         if len(self._spaces) >= MAX_SPACES:
-            _, oldest = self._spaces.peek_last_item()
-            self._drop_space(oldest)
+            oldest = self._spaces.peek_last_item()
+            assert oldest is not None
+            self._drop_space(oldest[1])
         self._numbers += 1
         space = Space(self._numbers, self._host.new_space())
         self._spaces[directories] = space
@@ -127,9 +128,9 @@ class Shadow:
         for mirror in set(space.links.values()):
             if mirror.where >= 0 and mirror.epoch != self._epoch:
                 mirror.epoch = self._epoch
-                now = self._physical.read(mirror.where, ENTRIES * self.width)
-                if now != mirror.snapshot:
-                    self._table_changed(mirror, now)
+                table = self._physical.read(mirror.where, ENTRIES * self.width)
+                if table != mirror.snapshot:
+                    self._table_changed(mirror, table)
 
     def _directory_changed(self, space: Space, n: int, before: bytearray, now: bytearray) -> None:
         regions = 2 if self.width == 4 else 1
@@ -260,20 +261,24 @@ class Shadow:
                 self._unlink(space, each)
             return True
         if mirror.key[0] == LARGE:
-            return any([self._zap(mirror, n) for n in range(ENTRIES)])
+            zapped = [self._zap(mirror, n) for n in range(ENTRIES)]
+            return any(zapped)
         index = linear >> 12 & 511
         at = index * width
         mirror.snapshot[at : at + width] = self._physical.read(mirror.where + at, width)
         return self._zap(mirror, index)
 
     def writable_entries(self, number: int) -> Iterator[tuple[memoryview, int]]:
-        """The (table, index) of all entries through which a guest-physical page is writable under paging; forgets them."""
+        """(table, index) of all entries through which a guest-physical page is writable under paging.  Forgets them."""
         for mirror, index in self._writable.pop(number, ()):
             mirror.writable.pop(index, None)
             yield mirror.entries, index
 
     def clear(self) -> None:
-        """Forget everything: the physical map or the way of paging changed.  The current space is unusable until ``switch``."""
+        """Forget everything: the physical map or the way of paging changed.
+
+        The current space is unusable until ``switch``.
+        """
         for space in list(self._spaces.values()):
             for page in {key >> 1 for key in space.code}:
                 self._code_moved(space, page)
