@@ -15,13 +15,19 @@ GUEST_LINEAR: Final = 0
 TC_BASE: Final = 0x3_0000_0000
 """The translation cache: read and execute."""
 VCPU_BLOCK: Final = 0x5_0000_0000
-"""The vCPU block: read and write."""
-LOOKUP_TABLES: Final = 0x6_0000_0000
+"""The vCPU block: read and write.  It stands 4 GiB higher again, and nothing else within 4 GiB of either: a fragment
+verifies the target of an indirect branch by a load from [r15 + target - own address], which faults if they differ."""
+VERIFY_LOW: Final = 0x4_0000_0000
+VERIFY_HIGH: Final = 0x7_0000_0000
+LOOKUP_TABLES: Final = 0x10_0000_0000
 """Tables of indirect-branch targets, one a mode, of 65,536 host addresses each."""
 BUDGET_BASE: Final = 0x80_0000_0000
 """The instruction budget is r14 - BUDGET_BASE.  From here on (BUDGET_SPAN bytes) every page is
 readable; below it none is, so a load from [r14 - need] faults when fewer than *need* are left."""
 BUDGET_SPAN: Final = 1 << 30
+
+ATTENTION_GUARD: Final = BUDGET_BASE - 0x10_0000
+"""Nothing is mapped here."""
 
 # The vCPU block -------------------------------------------------------------------------------
 GPR: Final = 0x000
@@ -44,8 +50,6 @@ IF_WORD: Final = 0x078
 """Two bytes, 0 and IF, so that twice this word is EFLAGS.IF in its place."""
 IF: Final = 0x079
 """The guest's interrupt flag, 0 or 1 (1 byte)."""
-ATTENTION: Final = 0x07A
-"""1 if an interrupt waits for IF: emitted STI and POPF leave the TC when it is set (1 byte)."""
 SEG_BASE: Final = 0x080
 """Linear bases of ES CS SS DS FS GS LDTR TR, 8 bytes each (32 bits used)."""
 SEG_LIMIT: Final = 0x0C0
@@ -58,6 +62,8 @@ TSC_BASE: Final = 0x148
 """Such that TSC = TSC_BASE - TSC_PER_INSN * r14: see the emitted RDTSC."""
 PUSHF_IMAGE: Final = 0x150
 """SYSTEM_FLAGS without RF and VM, as PUSHF shows them."""
+ATTENTION: Final = 0x168
+"""An address that emitted STI and POPF load from: VCPU_BLOCK, or ATTENTION_GUARD if an interrupt waits for IF."""
 EXIT_STUB: Final = 0x158
 """Host address of the common exit: saves the registers and calls the VMM."""
 MISS_STUB: Final = 0x160

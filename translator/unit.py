@@ -33,9 +33,9 @@ class Exit(NamedTuple):
     """A way out of a fragment."""
 
     kind: str
-    """direct, callout, fault, attention, undefined, changed (the code is no longer what was translated)."""
+    """direct, callout, fault, undefined, changed (the code is no longer what was translated)."""
     eip: int
-    """direct, attention: where the guest goes on.  Others: the instruction's own EIP."""
+    """direct: where the guest goes on.  Others: the instruction's own EIP."""
     stub: int
     """Host offset of the stub that leaves for the VMM; the exit's number stands 7 bytes before its end."""
     number: int
@@ -60,6 +60,8 @@ class Point(NamedTuple):
     refund: int
     fixes: tuple[tuple[int, int, str], ...]
     """(start, end, text) relative to ``at``."""
+    shadow: bool = False
+    """Interrupts are still held off there (behind STI)."""
 
 
 class Fragment(NamedTuple):
@@ -89,9 +91,8 @@ UNDEFINED = Row(0, 0, None, "", "(undefined)", "undefined", "", False, "", "", "
 _RESTORE = asm("add al, 0x7f; sahf; mov rax, r10")
 _SAVE = asm("mov r10, rax; lahf; seto al")
 _INDIRECT = asm(f"movzx r9d, r8w; mov r10, [r15+{layout.TABLE}]; jmp [r10+r9*8]")
-_ATTENTION = asm(f"mov r9, rcx; movzx ecx, byte ptr [r15+{layout.ATTENTION}]") + b"\xe3\x08" + asm("mov rcx, r9")
+_ATTENTION = asm(f"mov r9, [r15+{layout.ATTENTION}]; movzx r9d, byte ptr [r9]")
 _RCX_BACK = asm("mov rcx, r9")
-_VERIFY = asm("xchg rcx, r9") + b"\xe3\x0a" + asm("xchg rcx, r9") + asm(f"jmp [r15+{layout.MISS_STUB}]") + _RCX_BACK
 _NARROW_COUNT = asm("mov r9, rcx; movzx ecx, cx") + b"\xe3\x08" + _RCX_BACK
 _STUB = asm(f"mov dword ptr [r15+{layout.EXIT_ID}], 0")[:-4]
 _TO_VMM = asm(f"jmp [r15+{layout.EXIT_STUB}]")
@@ -249,7 +250,10 @@ class _Layout:
         need = self._needs(leaders, checked)
         code = self.code
         linear = self.cs_base + self.eip & 0xFFFF_FFFF
-        code += b"\x45\x8d\x88" + (-linear & 0xFFFF_FFFF).to_bytes(4, "little") + _VERIFY  # lea r9d, [r8 - linear]
+        self.points.append(Point(0, self.eip, 0, ()))
+        code += b"\x47\x0f\xb6\x8c\x07" + (-linear & 0xFFFF_FFFF).to_bytes(
+            4, "little"
+        )  # movzx r9d, byte [r15+r8-linear]
         entry = len(code)
         if self.verify:
             self._compare(source[: self.length], linear)
@@ -345,9 +349,8 @@ class _Layout:
             self._leave(kind, eip, piece.insn)
         else:
             if piece.kind == ATTENTION:
+                self.points.append(Point(len(code), after & 0xFFFF_FFFF, 0, (), piece.shadow))
                 code += _ATTENTION
-                self._leave("attention", after & 0xFFFF_FFFF, vector=piece.shadow)
-                code += _RCX_BACK
             if end == len(self.pieces):
                 self._go(after)
 

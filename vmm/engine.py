@@ -15,7 +15,7 @@ from translator import layout
 from translator.decode import Insn, TooLong, Truncated, Undefined, decode
 from translator.layout import BUDGET_BASE, CS, SS
 from translator.mode import BASED, CHECKED, FLAT, WORD, Mode
-from translator.unit import MAX_INSNS, Fragment, Translator
+from translator.unit import MAX_INSNS, Fragment, Point, Translator
 from vmm import interrupts, stubs
 from vmm.callouts import HANDLERS
 from vmm.errors import GuestFault
@@ -55,6 +55,7 @@ class Engine:
         self._paging_bits = (0, 0, 0)
         self._quads = host.block.cast("Q")
         self._quads[layout.BUDGET // 8] = BUDGET_BASE
+        self._quads[layout.ATTENTION // 8] = layout.VCPU_BLOCK
         self._translator = Translator()
         code, self._stubs = stubs.build(layout.TC_BASE)
         host.code[: len(code)] = code
@@ -101,7 +102,6 @@ class Engine:
             "direct": self._exit_direct,
             "callout": self._exit_callout,
             "fault": self._exit_guest_fault,
-            "attention": self._exit_attention,
             "undefined": self._exit_undefined,
             "changed": self._exit_changed,
         }
@@ -152,12 +152,17 @@ class Engine:
     def set_interrupt(self, level: bool) -> None:
         """The INTR pin changed."""
         self.interrupt = level
-        self.host.block[layout.ATTENTION] = level or self.nmi
+        self._call_attention()
 
     def raise_nmi(self) -> None:
         """A non-maskable interrupt."""
         self.nmi = True
-        self.host.block[layout.ATTENTION] = 1
+        self._call_attention()
+
+    def _call_attention(self) -> None:
+        """Let emitted code that sets IF leave for the VMM if an interrupt waits."""
+        waits = self.interrupt or self.nmi
+        self._quads[layout.ATTENTION // 8] = layout.ATTENTION_GUARD if waits else layout.VCPU_BLOCK
 
     def _on_exit(self) -> None:
         way = self.cache.ways[self._quads[layout.EXIT_ID // 8] & 0xFFFF_FFFF]
@@ -210,7 +215,7 @@ class Engine:
                     return False
             if self.nmi:
                 self.nmi = cpu.halted = False
-                self.host.block[layout.ATTENTION] = self.interrupt
+                self._call_attention()
                 self._interrupt(NMI_VECTOR, interrupts.NMI)
             elif self.interrupt and cpu.interrupts_enabled:
                 cpu.halted = False
@@ -263,15 +268,6 @@ class Engine:
         if self._mode.step:
             self._trap = True
         self._go(way)
-
-    def _exit_attention(self, way: Way) -> None:
-        self.stats.exits["attention"] += 1
-        self.cpu.eip = way.exit.eip
-        if way.exit.vector:
-            self.cpu.shadow = 1
-        if self._mode.step:
-            self._trap = True
-        self._go(None)
 
     def _exit_callout(self, way: Way) -> None:
         exit_ = way.exit
@@ -330,6 +326,12 @@ class Engine:
             if address < 0x2_0000_1000:
                 self._on_page_fault(address & 0xFFFF_FFFF, bool(error & 2))
                 return
+            if layout.VERIFY_LOW <= address < layout.VERIFY_HIGH:
+                self._on_wrong_target()
+                return
+            if address == layout.ATTENTION_GUARD:
+                self._on_attention()
+                return
             raise RuntimeError(f"emitted code at {self.host.rip:#x} touched host address {address:#x}")
         self.stats.exits["exception"] += 1
         self._take_registers()
@@ -360,12 +362,30 @@ class Engine:
             self.stats.exits["stepped"] += 1
             self._step(linear)
 
+    def _on_wrong_target(self) -> None:
+        """The lookup table led an indirect branch to a fragment of another address with the same low bits."""
+        self.stats.exits["wrong_target"] += 1
+        self._take_registers()
+        target = self.host.registers()[8]
+        self.cpu.eip = target - self.cpu.segments[CS].base & 0xFFFF_FFFF
+        self._resume(None)
+
+    def _on_attention(self) -> None:
+        """The guest may have set IF while an interrupt waits."""
+        self.stats.exits["attention"] += 1
+        point = self._take_registers()
+        if point.shadow:
+            self.cpu.shadow = 1
+        if self._mode.step:
+            self._trap = True
+        self._resume(None)
+
     def _resume(self, way: Way | None) -> None:
         """From a fault: go on through the resume stub."""
         self._go(way)
         self.host.resume_at(self._stubs.resume)
 
-    def _take_registers(self) -> None:
+    def _take_registers(self) -> Point:
         """Move the state of the faulting instruction into the vCPU block, as if it had not begun."""
         host, quads = self.host, self._quads
         rip = host.rip
@@ -391,6 +411,7 @@ class Engine:
         quads[layout.FLAGS // 8] = flags & (layout.ARITHMETIC | layout.DF) | 2
         quads[layout.BUDGET // 8] = registers[14] + point.refund
         self.cpu.eip = point.eip
+        return point
 
     def _on_budget(self) -> None:
         """Fewer instructions are left than the unit at hand may execute."""

@@ -203,6 +203,7 @@ class Host:
         for offset in range(0, code_size, PAGE):
             put(layout.TC_BASE + offset, CODE + offset | PRESENT | USER | ACCESSED | DIRTY)
         put(layout.VCPU_BLOCK, BLOCK | DATA | WRITABLE)
+        put(layout.VCPU_BLOCK + (1 << 32), BLOCK | DATA | WRITABLE)
         for offset in range(0, table_bytes, PAGE):
             put(layout.LOOKUP_TABLES + offset, BLOCK + PAGE + offset | DATA | WRITABLE)
         # The budget: one page table whose entries all name one page, one directory whose entries all name that table.

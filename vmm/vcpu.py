@@ -150,7 +150,6 @@ class VCpu:
         self.gpr[layout.EDX] = 0x0000_0695  # the signature that CPUID gives
         self._quads[layout.FLAGS // 8] = 2
         self.block[layout.IF] = 0
-        self.block[layout.ATTENTION] = 0
         self._quads[layout.SYSTEM_FLAGS // 8] = 0
         self._quads[layout.PUSHF_IMAGE // 8] = 0
         for n in range(6):
