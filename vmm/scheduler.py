@@ -131,7 +131,8 @@ class Scheduler:
         for device, time in times.items():
             if time <= now:
                 device.advance()
-                times[device] = max(device.next_event(), now + 1)
+        for device in times:  # any of them: one acts on another, as the far end of a line on its serial port
+            times[device] = max(device.next_event(), now + 1)
 
     # HLT ---------------------------------------------------------------------------------------------------
 
