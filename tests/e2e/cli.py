@@ -1,0 +1,70 @@
+"""Runs the ``vmm`` command as a user does, and keeps what it left."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vmm.guests import GuestStore
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 120
+"""After which a run hangs."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run of ``vmm run``."""
+
+    status: int
+    reason: str
+    """The last line on stderr, without the status."""
+    output: str
+    """What the terminal showed."""
+    stderr: str
+    insns: int
+    stats: dict[str, Any]
+    files: dict[str, str]
+    """What was logged to files, by the option."""
+
+    @property
+    def deterministic(self) -> tuple[Any, ...]:
+        """All that has to be the same in another run."""
+        counters = {name: value for name, value in self.stats.items() if name != "seconds"}
+        return self.status, self.reason, self.output, self.insns, counters, self.files
+
+
+def vmm(folder: Path, *arguments: str | Path, logs: tuple[str, ...] = (), typed: bytes | None = None) -> Outcome:
+    """``vmm run`` with *arguments*; *logs* are options (``-debugcon``) whose channel is a file in *folder*."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stats = folder / "stats.json"
+    command = [sys.executable, "-m", "vmm", "run", *map(str, arguments), "--stats-json", str(stats)]
+    for option in logs:
+        command += [option, f"file:{folder / option.strip('-')}"]
+    standard_input = {"stdin": subprocess.DEVNULL} if typed is None else {"input": typed}
+    done = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=SECONDS, check=False, **standard_input)  # type: ignore[call-overload]
+    stderr = done.stderr.decode()
+    values = json.loads(stats.read_text()) if stats.exists() else {}
+    return Outcome(
+        status=done.returncode,
+        reason=stderr.rstrip().rpartition("\n")[2].removeprefix("vmm: ").rpartition(" (status")[0],
+        output=done.stdout.decode(errors="replace").replace("\r", ""),
+        stderr=stderr,
+        insns=values.get("guest_insns", 0),
+        stats=values,
+        files={option: (folder / option.strip("-")).read_text("latin-1") for option in logs},
+    )
+
+
+def guest(name: str) -> Path:
+    """The file of somebody else's guest; the test is skipped where it was not fetched."""
+    found = GuestStore().find(name)
+    if found is None:
+        pytest.skip(f"the guest {name} is not here (vmm guests fetch {name})")
+    return found.path
