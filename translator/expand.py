@@ -103,6 +103,16 @@ def clflush(e: Emitter, insn: Insn) -> int:
     return PLAIN
 
 
+def setcc(e: Emitter, insn: Insn) -> int:
+    """SETcc m by way of a register: if the store of SETcc itself faults, Unicorn has lost the flags."""
+    if not insn.mem:
+        return ident(e, insn)
+    operand = memory(e, insn, 1, True)
+    e.code += bytes((0x41, 0x0F, insn.opcode, 0xC2))  # setcc r10b
+    e.op(b"\x88", R10, operand)
+    return PLAIN
+
+
 def test_alias(e: Emitter, insn: Insn) -> int:
     """F6 /1 and F7 /1 are aliases of TEST /0 that Unicorn has not."""
     reg, modrm = insn.reg, insn.modrm
@@ -534,7 +544,7 @@ def fxsave(e: Emitter, insn: Insn) -> int | None:
 EMITTERS: dict[str, Emit] = {
     f.__name__: f
     for f in (
-        nop, clflush, cmpxchg8b, alias_80, test_alias, cmpps, rotate_carry, compare_real, inc_dec, bswap, lea,
+        nop, clflush, cmpxchg8b, alias_80, test_alias, setcc, cmpps, rotate_carry, compare_real, inc_dec, bswap, lea,
         mov_moffs, xlat, bt_reg, maskmov, push_reg, push_imm, push_rm, push_seg, pop_reg, pop_rm, pusha, popa, enter,
         leave, cli, sti, pushf, popf, rdtsc, mov_from_seg, mov_to_seg, pop_seg, string, fxsave,
     )

@@ -304,7 +304,7 @@ def _families() -> Iterator[tuple[int, str]]:
         yield 0, f"{0x70 + n:02X} J{condition} branch:jcc i=b f=r"
         yield 1, f"{0x40 + n:02X} CMOV{condition} ident M s=v f=r"
         yield 1, f"{0x80 + n:02X} J{condition} branch:jcc i=z f=r"
-        yield 1, f"{0x90 + n:02X} SET{condition} ident M s=b f=r"
+        yield 1, f"{0x90 + n:02X} SET{condition} emulate:setcc M s=b f=r"
     for opcode, cells in _X87_MEMORY.items():
         for n, cell in enumerate(cells.split()):
             if cell != "-":

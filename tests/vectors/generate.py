@@ -40,6 +40,10 @@ _REAL_ONLY: Final = frozenset(("mov_to_seg", "pop_seg"))
 _ALIGNED_16: Final = frozenset((0x28, 0x29, 0x2B, 0xE7))
 
 
+PRELUDES: Final = (b"", b"\x3c\x55", b"\x83\xf8\x55", b"\x83\xc4\x00", b"\x44\x4c", b"\xf9")
+"""Nothing, CMP AL, CMP (E)AX, ADD (E)SP,0, INC and DEC (E)SP, STC: Unicorn keeps the flags of each in another form."""
+
+
 class Ask(NamedTuple):
     """What an instance of a row is to be."""
 
@@ -65,7 +69,8 @@ class Maker:
         if dice.random() < 0.2:
             self.flags |= layout.DF
         self.memory: list[tuple[int, bytes]] = []
-        self.at = CODE + dice.choice((0x100, 0x200, 0x3F0, 0xFF8))
+        self.prelude = dice.choice(PRELUDES)
+        self.at = CODE + dice.choice((0x100, 0x200, 0x3F0, 0xFF8)) + len(self.prelude)
         self.fx = b""
         self.operand_at = 0
         self.reach = 0
@@ -305,6 +310,7 @@ class Maker:
             dice.shuffle(prefixes)
         if (0xD8 <= row.opcode <= 0xDF and not row.map) or row.prefixes or row.opcode in (0xAE, 0x77):
             self.set_fx()
+        self.soften_division()
         opcode = (b"\x0f" if row.map else b"") + bytes((row.opcode,))
         body = getattr(self, "_" + how, self._plain)(Ask(form, opcode, opsize, adsize, override, prefixes))
         if body is None:
@@ -312,14 +318,24 @@ class Maker:
         code = bytes(prefixes) + body
         if len(code) > 15 or self.refused:
             return None
-        self._after_placement(how, opsize, len(code))
-        case = Case(code, environment, tuple(self.gpr), self.flags, tuple(self.memory), self.at, self.fx, max_insns=300)
+        start = self.at - len(self.prelude)
+        memory = tuple(self.memory)
+        case = Case(
+            self.prelude + code, environment, tuple(self.gpr), self.flags, memory, start, self.fx, max_insns=300
+        )
         count = self._count(body)
         bits = 8 if row.size == "b" else 8 * opsize
         mask = undefined.flags(row.name, count, bits)
         unknown = frozenset(self.operand_at + n & 0xFFFF_FFFF for n in undefined.memory(row.name, opsize))
         return Vector(
-            row, case, mask, undefined.result(row.name, count, bits, opsize), unknown, form == "m", self.reach
+            row,
+            case,
+            mask,
+            undefined.result(row.name, count, bits, opsize),
+            unknown,
+            form == "m",
+            self.reach,
+            len(self.prelude),
         )
 
     def _count(self, body: bytes) -> int | None:
@@ -513,7 +529,8 @@ class Maker:
 
     _call_rm = _jmp_rm
 
-    def _after_placement(self, how: str, opsize: int, length: int) -> None:
+    def soften_division(self) -> None:
+        """A dividend that mostly fits."""
         if self.row.name in ("DIV", "IDIV") and self.dice.random() < 0.7:
             self.gpr[2] = 0 if self.dice.random() < 0.7 else self.dice.randrange(3)
             self.gpr[0] &= 0x7FFF if self.row.size == "b" and self.dice.random() < 0.5 else 0xFFFF_FFFF

@@ -63,7 +63,7 @@ def judge(vector: Vector, expected: Outcome, got: Outcome, plain: bool) -> list[
             and environment.segments[0].limit == 0xFFFF
             and vector.row.how not in ("nop", "string")
         )
-        refused = got.end in ((12, 0), (13, 0)) and got.eip == vector.case.eip
+        refused = got.end in ((12, 0), (13, 0)) and got.eip == vector.eip
         if beyond:  # plain Unicorn checks no limits
             return [] if refused and not got.memory else [f"end: {got.end}"]
         if refused and vector.row.how in ("string", "maskmov") and environment.segmented:
@@ -89,7 +89,7 @@ def chosen(row: Row, environment: Environment, plain: bool) -> list[Vector]:
     if (row.key, "r") in undefined.MAKERS_DIFFER:
         found = [v for v in found if v.memory]
     if plain and row.name == "NEG":
-        found = [v for v in found if 0xF0 not in v.case.code[:4]]  # LOCK NEG leaves wrong flags in Unicorn
+        found = [v for v in found if 0xF0 not in v.case.code[:6]]  # LOCK NEG leaves wrong flags in Unicorn
     return found
 
 

@@ -33,7 +33,9 @@ HOST_DIFFERS: Final = {
 }
 """Instructions that are copied but that Unicorn itself does otherwise than a CPU: compared with plain Unicorn alone."""
 
-PLAIN_DIFFERS: Final = frozenset(("FUCOMI", "FCOMI", "FUCOMIP", "FCOMIP", "CMPPS", "ENTER"))
+PLAIN_DIFFERS: Final = frozenset(
+    ("FUCOMI", "FCOMI", "FUCOMIP", "FCOMIP", "CMPPS", "ENTER", "CMPXCHG8B", "LOOPE", "LOOPNE")
+)
 """Instructions that plain Unicorn does wrong and we do right: compared with the real CPU alone."""
 PLAIN_DIFFERS_KEYS: Final = frozenset(("F6 /1", "F7 /1", "C2"))
 

@@ -43,6 +43,14 @@ class Vector:
     reach: int = 0
     """The last offset of the memory operand: plain Unicorn does not check that it is inside the segment."""
 
+    prelude: int = 0
+    """Bytes before the instruction."""
+
+    @property
+    def eip(self) -> int:
+        """The instruction's EIP."""
+        return self.case.eip + self.prelude
+
     def differences(self, expected: Outcome, got: Outcome) -> list[str]:
         """What differs although it is defined, a line each."""
         if self.result_undefined:
