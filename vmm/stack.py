@@ -51,15 +51,24 @@ def write_frame(
     new = esp - count * size & mask
     last = new + count * size - 1
     if last <= limit and last <= mask and attr & (ATTR_CODE | ATTR_EXPAND_DOWN) != ATTR_EXPAND_DOWN:
-        cpu.memory.write(base + new & _ALL_ONES, _STRUCTS[size][count].pack(*values), user)
+        try:
+            cpu.memory.write(base + new & _ALL_ONES, _STRUCTS[size][count].pack(*values), user)
+        except GuestFault:
+            _probe(cpu, [base + new + n * size & _ALL_ONES for n in range(count)], size, user)
+            raise
         return new
     check_room(limit, attr, esp, count, size, error)
     places = [base + (new + n * size & mask) & _ALL_ONES for n in range(count)]
-    for place in places:
-        cpu.memory.probe_write(place, size, user)
+    _probe(cpu, places, size, user)
     for place, value in zip(places, values, strict=True):
         cpu.memory.write_int(place, size, value, user)
     return new
+
+
+def _probe(cpu: VCpu, places: list[int], size: int, user: bool) -> None:
+    """Raise the #PF of the first push that would raise one: the highest address is written first, and CR2 shows it."""
+    for place in reversed(places):
+        cpu.memory.probe_write(place, size, user)
 
 
 def read_frame(cpu: VCpu, size: int, count: int, skip: int = 0) -> tuple[int, ...]:

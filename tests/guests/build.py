@@ -46,7 +46,11 @@ class Guest:
     """Why QEMU is no oracle, or must be told more."""
     append: str = ""
     module: bytes = b""
+    cpu: str = ""
+    """QEMU's -cpu, where its default lacks what the guest asks for."""
 
+
+CPU = "qemu32,+nx"
 
 GUESTS = {
     "bios_floppy": Guest("floppy", 0x21),
@@ -55,6 +59,7 @@ GUESTS = {
     "faults": Guest("kernel"),
     "rings": Guest("kernel"),
     "v86": Guest("kernel"),
+    "paging": Guest("kernel", cpu=CPU, why="its default CPU has no NX"),
     "tasks": Guest("kernel"),
     "protection": Guest("kernel", qemu=False, why="TCG checks no limits and no segment types at a use"),
     "selfmod16": Guest("sector"),
@@ -81,7 +86,7 @@ class BuildError(Exception):
 
 def inputs(source: Path) -> list[Path]:
     """A source with the include files of its folder; any of them may matter."""
-    return [source, *sorted(SOURCES.glob("*.inc" if source.suffix == ".asm" else "*.ld"))]
+    return [source, *sorted(SOURCES.glob("*.inc" if source.suffix == ".asm" else "kernel.*"))]
 
 
 def build(name: str) -> Path:
@@ -99,7 +104,7 @@ def build(name: str) -> Path:
     if source.suffix == ".asm":
         command = ["nasm", "-f", "bin", "-Wall", f"-I{SOURCES}/", "-o", str(partial), str(source)]
     else:
-        script = f"-Wl,-T,{SOURCES / f'{name}.ld'}"
+        script = f"-Wl,-T,{SOURCES / 'kernel.ld'}"
         command = ["gcc", *GCC_FLAGS, script, "-o", str(partial), str(source)]
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -34,6 +34,8 @@ def command(name: str, image: Path, log: Path) -> list[str]:
     }[guest.boot]
     if guest.append:
         boot += ["-append", guest.append]
+    if guest.cpu:
+        boot += ["-cpu", guest.cpu]
     if guest.module:
         boot += ["-initrd", str(module_file(name))]
     devices = ["-debugcon", f"file:{log}", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]

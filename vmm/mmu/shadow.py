@@ -184,17 +184,16 @@ class Shadow:
         self._host.free_table(mirror.address)
 
     def _zap(self, mirror: Mirror, index: int) -> bool:
-        """Drop one entry; whether there was one."""
-        entry = mirror.entries[index]
-        if not entry & PRESENT:
-            return False
-        mirror.entries[index] = 0
-        self._forget_writable(mirror, index)
+        """Drop one entry; whether there was one.  Code may have been fetched from a page whose entry went before."""
+        present = bool(mirror.entries[index] & PRESENT)
+        if present:
+            mirror.entries[index] = 0
+            self._forget_writable(mirror, index)
         for space, region in list(mirror.links):
             page = region * ENTRIES + index
             if 2 * page in space.code or 2 * page + 1 in space.code:
                 self._code_moved(space, page)
-        return True
+        return present
 
     def _forget_writable(self, mirror: Mirror, index: int) -> None:
         number = mirror.writable.pop(index, -1)
