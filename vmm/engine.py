@@ -180,10 +180,11 @@ class Engine:
         """
         cpu = self.cpu
         while True:
-            if self._trap or self.interrupt or self.nmi or cpu.halted or self.stopping:
+            if self._trap or self.nmi or cpu.halted or self.stopping or (self.interrupt and cpu.interrupts_enabled):
                 way = None
                 if not self._service():
                     return
+            cpu.shadow = 0
             if self._quads[layout.BUDGET // 8] <= BUDGET_BASE:
                 self.on_deadline()
                 way = None
@@ -273,14 +274,19 @@ class Engine:
         exit_ = way.exit
         insn = exit_.insn
         assert insn is not None
-        cpu, stats = self.cpu, self.stats
-        name = insn.row.how
-        stats.exits["callout"] += 1
-        stats.callouts[name] += 1
+        self.stats.exits["callout"] += 1
         if exit_.refund:
             self._quads[layout.BUDGET // 8] += exit_.refund
-        cpu.eip = exit_.eip
-        cpu.next_eip = exit_.eip + insn.length & 0xFFFF_FFFF
+        self.cpu.eip = exit_.eip
+        self._emulate(insn)
+        self._go(None)
+
+    def _emulate(self, insn: Insn) -> None:
+        """Let the VMM execute the instruction at EIP, whose retirement is already accounted for."""
+        cpu = self.cpu
+        name = insn.row.how
+        self.stats.callouts[name] += 1
+        cpu.next_eip = cpu.eip + insn.length & 0xFFFF_FFFF
         stepping = self._mode.step
         try:
             HANDLERS[name](cpu, insn)
@@ -291,7 +297,6 @@ class Engine:
             cpu.eip = cpu.next_eip
             if stepping and not cpu.shadow:
                 self._trap = True
-        self._go(None)
 
     def _exit_guest_fault(self, way: Way) -> None:
         """A check in emitted code failed: a segment limit or a right."""
@@ -326,8 +331,8 @@ class Engine:
             if address < 0x2_0000_1000:
                 self._on_page_fault(address & 0xFFFF_FFFF, bool(error & 2))
                 return
-            if layout.VERIFY_LOW <= address < layout.VERIFY_HIGH:
-                self._on_wrong_target()
+            if layout.VOID_LOW <= address < layout.VOID_HIGH:
+                self._on_void()
                 return
             if address == layout.ATTENTION_GUARD:
                 self._on_attention()
@@ -362,10 +367,27 @@ class Engine:
             self.stats.exits["stepped"] += 1
             self._step(linear)
 
+    def _on_void(self) -> None:
+        """A test by a load failed: of an indirect branch's target at a fragment's entry, or of a REP's count."""
+        self._take_registers()
+        if self._at_entry():
+            self._on_wrong_target()
+            return
+        self.stats.exits["string"] += 1
+        insn = self._insn_at_eip()
+        if insn is not None:
+            self._quads[layout.BUDGET // 8] -= 1
+            self._emulate(insn)
+        self._resume(None)
+
+    def _at_entry(self) -> bool:
+        """The faulting host instruction is the first of its fragment."""
+        placed = self.cache.at(self.host.rip)
+        return placed is not None and placed.address == self.host.rip
+
     def _on_wrong_target(self) -> None:
         """The lookup table led an indirect branch to a fragment of another address with the same low bits."""
         self.stats.exits["wrong_target"] += 1
-        self._take_registers()
         target = self.host.registers()[8]
         self.cpu.eip = target - self.cpu.segments[CS].base & 0xFFFF_FFFF
         self._resume(None)
