@@ -11,14 +11,15 @@ PAGE = 4096
 class CodeMemory:
     """A first-fit allocator of [0, size) in bytes, aligned to 16.
 
-    Freed extents are merged and reused.  ``fresh`` is the lowest offset never handed out.  An extent that
-    would straddle a page without need is moved to the next one, because the host chains jumps inside a page only.
+    Freed extents are merged and reused.  From ``fresh`` on all is free.  An extent that would straddle a page
+    without need is moved to the next one, because the host chains jumps inside a page only.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.fresh = 0
         self.used = 0
+        self._touched = 0  # nothing was ever handed out from here on
         self._starts: list[int] = []  # of free extents below ``fresh``, ascending
         self._sizes: dict[int, int] = {}
 
@@ -43,7 +44,9 @@ class CodeMemory:
             return None
         self.fresh = start + size
         self.used += size
-        return start, False
+        reused = start < self._touched
+        self._touched = max(self._touched, self.fresh)
+        return start, reused
 
     def free(self, start: int, size: int) -> None:
         """Take an extent back."""
@@ -64,13 +67,17 @@ class CodeMemory:
         if at < len(self._starts) and self._starts[at] == start + size:
             size += self._sizes.pop(self._starts.pop(at))
         if at and (before := self._starts[at - 1]) + self._sizes[before] == start:
-            self._sizes[before] += size
+            size += self._sizes.pop(self._starts.pop(at - 1))
+            start = before
+        if start + size == self.fresh:
+            self.fresh = start
             return
         insort(self._starts, start)
         self._sizes[start] = size
 
     def clear(self) -> None:
         """Free everything; what was handed out before counts as reused from now on."""
-        self._starts = [0] if self.fresh else []
-        self._sizes = {0: self.fresh} if self.fresh else {}
+        self._starts = []
+        self._sizes = {}
+        self.fresh = 0
         self.used = 0

@@ -62,7 +62,7 @@ def report(subject: Case, lines: list[str]) -> None:
 def test_like_plain_unicorn(
     engine: BareEngine, plain: dict[str, PlainUnicorn], mode: str, lines: list[Line], seed: int
 ) -> None:
-    subject = case(ENVIRONMENTS[mode], COMPUTING, lines, seed)
+    subject = case(ENVIRONMENTS[mode], COMPUTING, lines, seed, max_insns=1 + seed % 400)
     expected = plain[mode].run_case(subject)
     if expected.end == (14, 0):
         return  # a return into nowhere: the engine has memory there

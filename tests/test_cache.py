@@ -1,0 +1,265 @@
+"""The translation cache and its code memory against models: random histories, invariants after every step."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+
+from cache.cache import Key, Placed, TranslationCache, Way
+from cache.memory import ALIGNMENT, CodeMemory
+from cache.tables import SLOTS, LookupTables
+from translator.mode import FLAT, Mode
+from translator.unit import Exit, Fragment
+
+CAPACITY = 8 << 10
+BASE = 0x3_0000_1000
+MISS = 0x3_0000_0000
+MODE = Mode(True, True, True, False, False, True, True, False, (FLAT,) * 6)
+BOUNDED = settings(max_examples=60, stateful_step_count=60, deadline=None, database=None, derandomize=True)
+EXIT_BYTES = 64
+"""Room in a fragment for an exit: number, lookup code, cell."""
+
+
+class MemoryMachine(RuleBasedStateMachine):
+    """``CodeMemory`` against the set of extents that are out."""
+
+    extents = Bundle("extents")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = CodeMemory(CAPACITY)
+        self.out: dict[int, int] = {}
+        self.touched = bytearray(CAPACITY)
+
+    @rule(target=extents, size=st.integers(1, CAPACITY // 2))
+    def allocate(self, size: int) -> object:
+        found = self.memory.allocate(size)
+        if found is None:
+            return multiple()
+        start, reused = found
+        rounded = -(-size // ALIGNMENT) * ALIGNMENT
+        assert start % ALIGNMENT == 0
+        assert 0 <= start <= start + rounded <= CAPACITY
+        assert all(start + rounded <= at or at + length <= start for at, length in self.out.items())
+        assert reused or not any(self.touched[start : start + rounded])
+        self.touched[start : start + rounded] = b"\1" * rounded
+        self.out[start] = rounded
+        return start, size
+
+    @rule(extent=consumes(extents))
+    def free(self, extent: tuple[int, int]) -> None:
+        start, size = extent
+        self.memory.free(start, size)
+        del self.out[start]
+
+    @rule()
+    def everything_fits_once_all_is_free(self) -> None:
+        if not self.out:
+            found = self.memory.allocate(CAPACITY)
+            assert found is not None
+            self.memory.free(found[0], CAPACITY)
+            self.touched[:] = b"\1" * CAPACITY
+
+    @invariant()
+    def counts_what_is_out(self) -> None:
+        assert self.memory.used == sum(self.out.values())
+
+
+TestCodeMemory = MemoryMachine.TestCase
+TestCodeMemory.settings = BOUNDED
+
+
+def fragment(eip: int, size: int, exits: int) -> Fragment:
+    """A fragment of *size* bytes, its last ones the exits'."""
+    start = size - exits * EXIT_BYTES
+    ways = [
+        Exit("direct", 0x9000 + n, at, at + 8, at + 24, at + 16, None, 0, 0)
+        for n in range(exits)
+        for at in (start + n * EXIT_BYTES,)
+    ]
+    return Fragment(eip, MODE, 0, bytearray(b"\x90" * size), 16, ways, [], 3, eip, 20, {"ident": 3})
+
+
+class CacheMachine(RuleBasedStateMachine):
+    """``TranslationCache`` against a dictionary of what was put in and not taken out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code = memoryview(bytearray(CAPACITY))
+        self.slots = memoryview(bytearray(8 * 3 * SLOTS)).cast("Q")
+        self.written = bytearray(CAPACITY)
+        self.watched: set[int] = set()
+        self.live: list[Placed] = []
+        self.chained: dict[Way, Placed] = {}
+        self.by_lookup: set[Way] = set()
+        self.cache: TranslationCache
+
+    @initialize(chaining=st.booleans())
+    def start(self, chaining: bool) -> None:
+        tables = LookupTables(self.slots, 0x6_0000_0000, MISS)
+        self.table = tables.table(1)
+        self.cache = TranslationCache(
+            self.code, BASE, CAPACITY, tables, self.discard, self.watch, self.unwatch, chaining
+        )
+
+    def discard(self, start: int, end: int) -> None:
+        """The host forgets what it made of these bytes."""
+        self.written[start - BASE : end - BASE] = bytes(end - start)
+
+    def watch(self, page: int) -> None:
+        assert page not in self.watched
+        self.watched.add(page)
+
+    def unwatch(self, page: int) -> None:
+        self.watched.remove(page)
+
+    def forget_the_dead(self) -> None:
+        self.live = [p for p in self.live if p.live]
+        self.chained = {way: to for way, to in self.chained.items() if way.placed.live and to.live}
+        self.by_lookup = {way for way in self.by_lookup if way.placed.live}
+
+    # What may happen -----------------------------------------------------------------------------------
+
+    @rule(
+        context=st.integers(1, 2),
+        eip=st.integers(0, 40),
+        size=st.integers(200, 2500),
+        exits=st.integers(0, 3),
+        pages=st.lists(st.integers(0, 3), min_size=1, max_size=2, unique=True),
+        keep=st.booleans(),
+    )
+    def insert(self, context: int, eip: int, size: int, exits: int, pages: list[int], keep: bool) -> None:
+        key: Key = (context, eip, pages[0] << 12 | eip)
+        stretches = tuple((page, 16 * eip, 16 * eip + 20) for page in pages)
+        placed = self.cache.insert(key, fragment(eip, size, exits), stretches, keep)
+        at = placed.address - BASE
+        assert not any(self.written[at : at + size]), "the host still has its translation of older code there"
+        self.written[at : at + size] = b"\1" * size
+        self.forget_the_dead()
+        self.live.append(placed)
+        if keep:
+            assert self.cache.lookup(key) is placed
+
+    @rule(data=st.data())
+    def chain(self, data: st.DataObject) -> None:
+        ways = [way for placed in self.live for way in placed.ways]
+        if ways:
+            way, target = data.draw(st.sampled_from(ways)), data.draw(st.sampled_from(self.live))
+            self.cache.unchain(way)
+            self.chained.pop(way, None)
+            self.by_lookup.discard(way)
+            self.cache.chain(way, target)
+            if self.cache.chaining:
+                self.chained[way] = target
+
+    @rule(data=st.data())
+    def chain_by_lookup(self, data: st.DataObject) -> None:
+        ways = [way for placed in self.live for way in placed.ways if way not in self.chained]
+        if ways:
+            way = data.draw(st.sampled_from(ways))
+            self.cache.chain_by_lookup(way)
+            if self.cache.chaining:
+                self.by_lookup.add(way)
+
+    @rule(data=st.data())
+    def publish(self, data: st.DataObject) -> None:
+        if self.live:
+            placed = data.draw(st.sampled_from(self.live))
+            held = self.slots[self.table * SLOTS + placed.linear] == placed.address
+            assert self.cache.publish(self.table, placed) == (self.cache.chaining and not held)
+
+    @rule(data=st.data())
+    def withdraw(self, data: st.DataObject) -> None:
+        if self.live:
+            self.cache.withdraw(data.draw(st.sampled_from(self.live)))
+
+    @rule(page=st.integers(0, 3), first=st.integers(0, 700), size=st.integers(1, 64))
+    def invalidate(self, page: int, first: int, size: int) -> None:
+        hit = {p for p in self.live if any(n == page and s < first + size and first < e for n, s, e in p.pages)}
+        assert self.cache.invalidate(page, first, first + size, "test") == len(hit)
+        assert {p for p in self.live if not p.live} == hit
+        self.forget_the_dead()
+
+    @rule(data=st.data())
+    def remove(self, data: st.DataObject) -> None:
+        if self.live:
+            self.cache.remove(data.draw(st.sampled_from(self.live)))
+            self.forget_the_dead()
+
+    @rule()
+    def flush(self) -> None:
+        self.cache.flush()
+        self.forget_the_dead()
+        assert not self.live
+        assert self.cache.bytes_used == 0
+
+    # What holds ------------------------------------------------------------------------------------------
+
+    @invariant()
+    def fragments_do_not_overlap(self) -> None:
+        spans = sorted((p.address - BASE, p.address - BASE + p.size) for p in self.live)
+        assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+        assert not spans or (spans[0][0] >= 0 and spans[-1][1] <= CAPACITY)
+
+    @invariant()
+    def addresses_lead_to_fragments(self) -> None:
+        for placed in self.live:
+            assert self.cache.at(placed.address) is placed
+            assert self.cache.at(placed.address + placed.size - 1) is placed
+
+    @invariant()
+    def exits_lead_where_they_were_chained(self) -> None:
+        for placed in self.live:
+            for way in placed.ways:
+                assert self.cache.ways[way.number] is way
+                at = placed.address - BASE
+                assert (
+                    int.from_bytes(self.code[at + way.exit.number : at + way.exit.number + 4], "little") == way.number
+                )
+                cell = int.from_bytes(self.code[at + way.exit.cell : at + way.exit.cell + 8], "little")
+                if way in self.chained:
+                    assert cell == self.chained[way].entry
+                elif way in self.by_lookup:
+                    assert cell == placed.address + way.exit.lookup
+                else:
+                    assert cell == placed.address + way.exit.stub
+
+    @invariant()
+    def lookup_tables_name_live_fragments(self) -> None:
+        alive = {p.address: p for p in self.live}
+        for eip in range(41):
+            host = self.slots[SLOTS + eip]
+            assert host in (0, MISS) or alive[host].linear & 0xFFFF == eip
+
+    @invariant()
+    def pages_with_fragments_are_watched(self) -> None:
+        pages = {page for p in self.live for page, _, _ in p.pages}
+        assert self.watched == pages
+        if hasattr(self, "cache"):
+            assert set(self.cache.pages()) == pages
+
+
+TestTranslationCache = CacheMachine.TestCase
+TestTranslationCache.settings = BOUNDED
+
+
+def test_a_fragment_larger_than_the_cache_is_refused() -> None:
+    machine = CacheMachine()
+    machine.start(True)
+    with pytest.raises(MemoryError):
+        machine.cache.insert((1, 0, 0), fragment(0, CAPACITY + 1, 0), ((0, 0, 20),))
+
+
+def test_the_least_recently_used_fragment_goes_first() -> None:
+    machine = CacheMachine()
+    machine.start(True)
+    cache = machine.cache
+    for n in range(4):
+        cache.insert((1, n, n), fragment(n, CAPACITY // 4, 0), ((0, 0, 20),))
+    assert cache.lookup((1, 0, 0)) is not None
+    cache.insert((1, 9, 9), fragment(9, CAPACITY // 4, 0), ((0, 0, 20),))
+    assert [cache.lookup((1, n, n)) is not None for n in (0, 1, 2, 3)] == [True, False, True, True]
