@@ -582,11 +582,14 @@ class Engine:
         """A linear page of code may be mapped another way: nothing may lead to its fragments unchecked."""
         space.code.pop(2 * page, None)
         space.code.pop(2 * page + 1, None)
+        self.mmu.forget_global(page)
         for placed in space.fragments.pop(page, ()):
             if len(placed.pages) > 1:
                 self.cache.remove(placed, "moved")
-            else:
-                self.cache.withdraw(placed)
+                continue
+            self.cache.withdraw(placed)
+            for way in [way for way in placed.incoming if way.placed.linear >> 12 != page]:
+                self.cache.unchain(way)
 
     def _update_mode(self) -> None:
         cpu = self.cpu
@@ -693,7 +696,8 @@ class Engine:
         """Chain a direct exit, if the link holds as long as both fragments do."""
         if way.placed.key[0] & STEP or self._mode.step or way.placed is self._temporary:
             return
-        if not self._paging or (way.placed.linear >> 12 == placed.linear >> 12 and len(placed.pages) == 1):
+        here, there = way.placed.linear >> 12, placed.linear >> 12
+        if not self._paging or (len(placed.pages) == 1 and (here == there or self.mmu.is_global(there))):
             self.cache.chain(way, placed)
         else:
             self.cache.chain_by_lookup(way)
