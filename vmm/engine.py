@@ -85,7 +85,11 @@ class Engine:
         self._trap = False
         self._scratch = host.new_frames(PAGE)
         self._deadline = 0
+        """Instructions retired when r14 is at BUDGET_BASE."""
+        self._due = BUDGET_BASE
+        """What r14 is at the deadline: above BUDGET_BASE when the budget was stretched to the end of a unit."""
         self._soft = True
+        self._exact = False
         self.idle_ns = 0
         """Guest nanoseconds that HLT skipped."""
         self.interrupt = False
@@ -119,17 +123,17 @@ class Engine:
         """Guest time in nanoseconds: 8 for each instruction, and what HLT skipped."""
         return 8 * self.insns + self.idle_ns
 
-    def set_deadline(self, insns: int, soft: bool) -> None:
+    def set_deadline(self, insns: int, soft: bool, exact: bool = False) -> None:
         """Let emitted code run until *insns* instructions have retired.
 
-        A *soft* deadline may be a few instructions early; the other is exact.
+        It may be late by less than a unit, a *soft* deadline early by as much; an *exact* one is met to the instruction.
         """
         now = self.insns
-        insns = min(max(insns, now), now + layout.BUDGET_SPAN - 1)
+        insns = min(max(insns, now), now + layout.BUDGET_SPAN - MAX_INSNS)
         self._deadline = insns
-        self._soft = soft
-        budget = BUDGET_BASE + insns - now
-        self._quads[layout.BUDGET // 8] = budget
+        self._due = BUDGET_BASE
+        self._soft, self._exact = soft, exact
+        self._quads[layout.BUDGET // 8] = BUDGET_BASE + insns - now
         self._quads[layout.TSC_BASE // 8] = (8 * (insns + BUDGET_BASE) + self.idle_ns) & 0xFFFF_FFFF_FFFF_FFFF
 
     def skip(self, nanoseconds: int) -> None:
@@ -185,7 +189,7 @@ class Engine:
                 if not self._service():
                     return
             cpu.shadow = 0
-            if self._quads[layout.BUDGET // 8] <= BUDGET_BASE:
+            if self._quads[layout.BUDGET // 8] <= self._due:
                 self.on_deadline()
                 way = None
                 continue
@@ -326,7 +330,7 @@ class Engine:
         self._vector = vector
         if vector == PAGE_FAULT:
             if BUDGET_BASE - PAGE <= address < BUDGET_BASE:
-                self._on_budget()
+                self._on_budget(address)
                 return
             if address < 0x2_0000_1000:
                 self._on_page_fault(address & 0xFFFF_FFFF, bool(error & 2))
@@ -435,17 +439,25 @@ class Engine:
         self.cpu.eip = point.eip
         return point
 
-    def _on_budget(self) -> None:
-        """Fewer instructions are left than the unit at hand may execute."""
+    def _on_budget(self, address: int) -> None:
+        """Fewer instructions are left than the unit at hand may execute: the load from *address* found out."""
         self.stats.exits["budget"] += 1
-        self._take_registers()
         quads = self._quads
+        budget = self.host.register(14)
+        if not self._soft and not self._exact and not self.stopping and budget > self._due:
+            # An event is near, but not here: let the unit run, and be less than a unit late.
+            more = BUDGET_BASE - address
+            self._deadline += more
+            self._due += more
+            quads[layout.TSC_BASE // 8] = quads[layout.TSC_BASE // 8] + 8 * more & 0xFFFF_FFFF_FFFF_FFFF
+            self.host.set_register(14, budget + more)
+            return
+        self._take_registers()
         if self._soft:
-            quads_left = quads[layout.BUDGET // 8] - BUDGET_BASE
-            self._deadline -= quads_left
+            self._deadline -= quads[layout.BUDGET // 8] - BUDGET_BASE
             quads[layout.BUDGET // 8] = BUDGET_BASE
         left = quads[layout.BUDGET // 8] - BUDGET_BASE
-        if left > 0 and not self.stopping:
+        if self._exact and left > 0 and not self.stopping:
             try:
                 placed = self._find_short(left)
             except GuestFault as fault:
