@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from random import Random
 
-from tests.support.state import CODE, DATA, STACK, Case, Environment, fx_image
+from tests.support.state import CODE, DATA, DATA_END, STACK, Case, Environment, fx_image
 from tests.vectors import undefined
 from translator import layout
 from translator.layout import CS, DS, ES, SS
@@ -272,6 +272,22 @@ def string(a: Assembler, dice: Random) -> bytes:
     return code + prefix + bytes((dice.choice((0xA4, 0xA5, 0xA6, 0xA7, 0xAA, 0xAB, 0xAC, 0xAD, 0xAE, 0xAF)),))
 
 
+def stray(a: Assembler, dice: Random) -> bytes:
+    """An access where nothing is mapped, or beyond a limit: a fault in the middle of things, and the end."""
+    if dice.random() < 0.5:
+        return b""
+    linear = dice.choice((DATA_END, DATA_END - 1, DATA - 4, DATA - 0x1000))
+    address = a.offset(linear, DS)
+    modrm = 5 if a.bits32 else 6
+    register = dice.choice(_FREE) << 3
+    opcode = dice.choice(
+        (b"\x8b", b"\x89", b"\x01", b"\x87", b"\x0f\xb1", b"\x11", b"\x0f\x92", b"\xd1", b"\xff", b"\x8f", b"\x0f\xa3")
+    )
+    if opcode in (b"\xd1", b"\xff", b"\x8f"):
+        register = {b"\xd1": 0x18, b"\xff": dice.choice((0x00, 0x30)), b"\x8f": 0}[opcode]
+    return opcode + bytes((register | modrm,)) + address
+
+
 def divide(a: Assembler, dice: Random) -> bytes:
     """A division that may fault."""
     return b"\xba" + bytes(a.size) + bytes((0xF7, dice.choice((0xF0, 0xF8)) | dice.choice((1, 5, 6, 7))))
@@ -329,13 +345,13 @@ COMPUTING: tuple[Kind, ...] = (
 """Programs that leave their own code alone."""
 STEADY: tuple[Kind, ...] = (
     defined, defined, defined, defined, defined, defined, condition, condition, condition, short, short, short,
-    loop_while, jump, call, ret, indirect, indirect_memory, push, push, pop, pop, frame, string, string,
+    loop_while, stray, jump, call, ret, indirect, indirect_memory, push, push, pop, pop, frame, string, string,
 )  # fmt: skip
 """The same of instructions whose flags the manual defines, so that the real CPU can judge."""
 CHANGING: tuple[Kind, ...] = (
-    defined, defined, defined, defined, condition, condition, short, short, loop_while, jump, call, ret, indirect,
-    indirect_memory, push, pop, frame, string, patch_immediate, patch_immediate, patch_pad, patch_pad, patch_pad,
-    mixed, patch_string, patch_string, pad, pad, pad, pad,
+    defined, defined, defined, defined, condition, condition, short, short, loop_while, stray, jump, call, ret,
+    indirect, indirect_memory, push, pop, frame, string, patch_immediate, patch_immediate, patch_pad, patch_pad,
+    patch_pad, mixed, patch_string, patch_string, pad, pad, pad, pad,
 )  # fmt: skip
 """Programs that change themselves, for the real CPU to judge."""
 
