@@ -126,7 +126,7 @@ class Engine:
     def set_deadline(self, insns: int, soft: bool, exact: bool = False) -> None:
         """Let emitted code run until *insns* instructions have retired.
 
-        It may be late by less than a unit, a *soft* deadline early by as much; an *exact* one is met to the instruction.
+        It may be late by less than a unit, a *soft* one early by as much; an *exact* one is met to the instruction.
         """
         now = self.insns
         insns = min(max(insns, now), now + layout.BUDGET_SPAN - MAX_INSNS)
