@@ -106,10 +106,9 @@ class Scheduler:
         soft = self._chores_at < due
         if soft:
             due = self._chores_at
-        exact = self.last_insn is not None and self.last_insn <= due + MAX_INSNS
-        if exact and self.last_insn is not None:
-            due, soft = min(due, self.last_insn), False
-        engine.set_deadline(due, soft, exact)
+        if self.last_insn is not None and self.last_insn <= due:
+            due, soft = self.last_insn, False
+        engine.set_deadline(due, soft)
 
     def on_deadline(self) -> None:
         """Guest time has come to an event, the chores or the end."""
