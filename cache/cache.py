@@ -190,8 +190,6 @@ class TranslationCache:
                 self.ways[number] = way
             placed.ways.append(way)
             code[exit_.number : exit_.number + 4] = number.to_bytes(4, "little")
-            if exit_.cell >= 0:
-                code[exit_.cell : exit_.cell + 8] = (address + exit_.stub).to_bytes(8, "little")
         self._code[offset : offset + size] = code
         insort(self._by_address, (address, placed), key=lambda pair: pair[0])
         if keep:
@@ -214,17 +212,17 @@ class TranslationCache:
 
     def chain(self, way: Way, target: Placed) -> None:
         """Let a direct exit go to *target* without the VMM."""
-        if not self.chaining or not way.placed.live or not target.live or way.exit.cell < 0:
+        if not self.chaining or not way.placed.live or not target.live:
             return
-        self._set_cell(way, target.entry)
+        self._aim(way, target.entry)
         way.target = target
         target.incoming.add(way)
         self.counters.chained += 1
 
     def chain_by_lookup(self, way: Way) -> None:
         """Let a direct exit go by the lookup table: its target may stand elsewhere after the guest's tables change."""
-        if self.chaining and way.placed.live and way.exit.cell >= 0:
-            self._set_cell(way, way.placed.address + way.exit.lookup)
+        if self.chaining and way.placed.live:
+            self._aim(way, way.placed.address + way.exit.lookup)
             self.counters.chained += 1
 
     def unchain(self, way: Way) -> None:
@@ -232,11 +230,15 @@ class TranslationCache:
         if way.target is not None:
             way.target.incoming.discard(way)
             way.target = None
-            self._set_cell(way, way.placed.address + way.exit.stub)
+            self._aim(way, way.placed.address + way.exit.stub)
 
-    def _set_cell(self, way: Way, host: int) -> None:
-        at = way.placed.address - self.base + way.exit.cell
-        self._code[at : at + 8] = host.to_bytes(8, "little")
+    def _aim(self, way: Way, host: int) -> None:
+        """Let the jumps of an exit go to *host*."""
+        address = way.placed.address
+        for site in way.exit.sites:
+            at = address - self.base + site
+            self._code[at : at + 4] = (host - address - site - 4).to_bytes(4, "little", signed=True)
+            self._discard(address + site, address + site + 4)
 
     def publish(self, table: int, placed: Placed) -> bool:
         """Let indirect branches find *placed* by lookup table number *table*; whether they could not before."""

@@ -21,7 +21,7 @@ MISS = 0x3_0000_0000
 MODE = Mode(True, True, True, False, False, True, True, False, (FLAT,) * 6)
 BOUNDED = settings(max_examples=60, stateful_step_count=60, deadline=None, database=None, derandomize=True)
 EXIT_BYTES = 64
-"""Room in a fragment for an exit: number, lookup code, cell."""
+"""Room in a fragment for an exit: number, lookup code, jump."""
 
 
 class MemoryMachine(RuleBasedStateMachine):
@@ -77,11 +77,15 @@ def fragment(eip: int, size: int, exits: int) -> Fragment:
     """A fragment of *size* bytes, its last ones the exits'."""
     start = size - exits * EXIT_BYTES
     ways = [
-        Exit("direct", 0x9000 + n, at, at + 8, at + 24, at + 16, None, 0, 0)
+        Exit("direct", 0x9000 + n, at, at + 8, (at + 24,), at + 16, None, 0, 0)
         for n in range(exits)
         for at in (start + n * EXIT_BYTES,)
     ]
-    return Fragment(eip, MODE, 0, bytearray(b"\x90" * size), 16, ways, [], 3, eip, 20, {"ident": 3})
+    code = bytearray(b"\x90" * size)
+    for way in ways:
+        (site,) = way.sites
+        code[site : site + 4] = (way.stub - site - 4).to_bytes(4, "little", signed=True)
+    return Fragment(eip, MODE, 0, code, 16, ways, [], 3, eip, 20, {"ident": 3})
 
 
 class CacheMachine(RuleBasedStateMachine):
@@ -220,13 +224,15 @@ class CacheMachine(RuleBasedStateMachine):
                 assert (
                     int.from_bytes(self.code[at + way.exit.number : at + way.exit.number + 4], "little") == way.number
                 )
-                cell = int.from_bytes(self.code[at + way.exit.cell : at + way.exit.cell + 8], "little")
-                if way in self.chained:
-                    assert cell == self.chained[way].entry
-                elif way in self.by_lookup:
-                    assert cell == placed.address + way.exit.lookup
-                else:
-                    assert cell == placed.address + way.exit.stub
+                for site in way.exit.sites:
+                    jump = int.from_bytes(self.code[at + site : at + site + 4], "little", signed=True)
+                    target = placed.address + site + 4 + jump
+                    if way in self.chained:
+                        assert target == self.chained[way].entry
+                    elif way in self.by_lookup:
+                        assert target == placed.address + way.exit.lookup
+                    else:
+                        assert target == placed.address + way.exit.stub
 
     @invariant()
     def lookup_tables_name_live_fragments(self) -> None:

@@ -477,6 +477,7 @@ def pop_seg(e: Emitter, insn: Insn) -> int | None:
 # Strings ---------------------------------------------------------------------------------------------
 
 _SOURCE, _DESTINATION = 1, 2
+_BULK = (0xA4, 0xA5, 0xAA, 0xAB)
 _STRING_USES = {0xA4: 3, 0xA6: 3, 0xAA: 2, 0xAC: 1, 0xAE: 2}
 
 
@@ -491,6 +492,8 @@ def string(e: Emitter, insn: Insn) -> int | None:
     prefix = (b"\x66" if insn.opsize == 2 and insn.opcode & 1 else b"") + (bytes((insn.rep,)) if insn.rep else b"")
     flat = (not uses & _SOURCE or segments[insn.seg] == FLAT) and (not uses & _DESTINATION or segments[ES] == FLAT)
     if flat and insn.adsize == 4:
+        if insn.rep and insn.opcode in _BULK:
+            e.glue(f"movzx r9d, byte ptr [r15+rcx*8+{layout.BLOCK_SIZE - 8 * layout.BULK}]")
         e.code += b"\x67" + prefix + bytes((insn.opcode,))
         return PLAIN
     if (

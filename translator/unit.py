@@ -40,8 +40,8 @@ class Exit(NamedTuple):
     """Host offset of the stub that leaves for the VMM; the exit's number stands 7 bytes before its end."""
     number: int
     """Host offset of the 4 bytes that hold the exit's number."""
-    cell: int
-    """direct: host offset of the 8-byte cell that holds the host address to go to; else -1."""
+    sites: tuple[int, ...]
+    """Host offsets of the 32-bit displacements of the jumps that lead to this exit."""
     lookup: int
     """direct: host offset of code that goes to the target by the lookup table; else -1."""
     insn: Insn | None
@@ -65,7 +65,7 @@ class Point(NamedTuple):
 
 
 class Fragment(NamedTuple):
-    """Position-independent host code of a unit, but for exit numbers and cells."""
+    """Position-independent host code of a unit, but for exit numbers."""
 
     eip: int
     mode: Mode
@@ -84,6 +84,9 @@ class Fragment(NamedTuple):
     treatments: dict[str, int]
     """How many instructions of each treatment."""
 
+
+Leaving = tuple[int, str, int, Insn | None, int, int, bool]
+"""A jump to an exit: where its displacement stands, kind, EIP, instruction, vector, refund, whether AX holds flags."""
 
 UNDEFINED = Row(0, 0, None, "", "(undefined)", "undefined", "", False, "", "", "n", False, False, "", "")
 """The row of what has no row: #UD."""
@@ -239,7 +242,7 @@ class _Layout:
         self.exits: list[Exit] = []
         self.index = {at: n for n, (at, _) in enumerate(pieces)}
         self.jumps: list[tuple[int, int]] = []  # (position of rel32, leader)
-        self.leaving: list[tuple[int, str, int, Insn | None, int, int, bool]] = []
+        self.leaving: list[Leaving] = []
         self.labels: dict[int, int] = {}  # leader -> host offset
         last_at, last = pieces[-1]
         self.length = last_at + last.insn.length
@@ -494,39 +497,25 @@ class _Layout:
         self.leaving.append((len(self.code) - 4, "changed", self.eip, None, 0, 0, True))
 
     def _tail(self) -> None:
-        """Stubs and cells behind the blocks, and the jumps to them."""
+        """Stubs behind the blocks, and the jumps to them."""
         code = self.code
         for at, leader in self.jumps:
             code[at : at + 4] = (self.labels[leader] - at - 4).to_bytes(4, "little", signed=True)
-        places: dict[tuple[object, ...], int] = {}
-        cells: list[int] = []
+        sites: dict[tuple[str, int, Insn | None, int, int, bool], list[int]] = {}
         for at, kind, eip, insn, vector, refund, restore in self.leaving:
-            key = (kind, eip, vector, refund, restore)
-            place = places.get(key)
-            if place is None:
-                place = places[key] = len(code)
-                if kind == "direct":
-                    code += b"\xff\x25\0\0\0\0"  # jmp [rip + cell]
-                    cells.append(len(self.exits))
-                stub = len(code)
-                if restore:
-                    code += _RESTORE
-                code += _STUB
-                number = len(code)
-                code += b"\0\0\0\0" + _TO_VMM
-                lookup = -1
-                if kind == "direct":
-                    lookup = len(code)
-                    linear = self.cs_base + eip & 0xFFFF_FFFF
-                    code += b"\x41\xb8" + linear.to_bytes(4, "little") + _INDIRECT  # mov r8d, linear
-                self.exits.append(
-                    Exit(kind, eip, stub, number, place if kind == "direct" else -1, lookup, insn, vector, refund)
-                )
-            code[at : at + 4] = (place - at - 4).to_bytes(4, "little", signed=True)
-        code += bytes(-len(code) % 8)
-        for n in cells:
-            exit_ = self.exits[n]
-            jump = exit_.cell
-            code[jump + 2 : jump + 6] = (len(code) - jump - 6).to_bytes(4, "little", signed=True)
-            self.exits[n] = exit_._replace(cell=len(code))
-            code += bytes(8)
+            sites.setdefault((kind, eip, insn, vector, refund, restore), []).append(at)
+        for (kind, eip, insn, vector, refund, restore), jumps in sites.items():
+            stub = len(code)
+            if restore:
+                code += _RESTORE
+            code += _STUB
+            number = len(code)
+            code += b"\0\0\0\0" + _TO_VMM
+            lookup = -1
+            if kind == "direct":
+                lookup = len(code)
+                linear = self.cs_base + eip & 0xFFFF_FFFF
+                code += b"\x41\xb8" + linear.to_bytes(4, "little") + _INDIRECT  # mov r8d, linear
+            self.exits.append(Exit(kind, eip, stub, number, tuple(jumps), lookup, insn, vector, refund))
+            for at in jumps:
+                code[at : at + 4] = (stub - at - 4).to_bytes(4, "little", signed=True)

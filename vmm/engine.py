@@ -85,7 +85,11 @@ class Engine:
         self._trap = False
         self._scratch = host.new_frames(PAGE)
         self._deadline = 0
+        """Instructions retired when r14 is at BUDGET_BASE."""
+        self._due = BUDGET_BASE
+        """What r14 is at the deadline: above BUDGET_BASE when the budget was stretched to the end of a unit."""
         self._soft = True
+        self._exact = False
         self.idle_ns = 0
         """Guest nanoseconds that HLT skipped."""
         self.interrupt = False
@@ -119,17 +123,17 @@ class Engine:
         """Guest time in nanoseconds: 8 for each instruction, and what HLT skipped."""
         return 8 * self.insns + self.idle_ns
 
-    def set_deadline(self, insns: int, soft: bool) -> None:
+    def set_deadline(self, insns: int, soft: bool, exact: bool = False) -> None:
         """Let emitted code run until *insns* instructions have retired.
 
-        A *soft* deadline may be a few instructions early; the other is exact.
+        It may be late by less than a unit, a *soft* one early by as much; an *exact* one is met to the instruction.
         """
         now = self.insns
-        insns = min(max(insns, now), now + layout.BUDGET_SPAN - 1)
+        insns = min(max(insns, now), now + layout.BUDGET_SPAN - MAX_INSNS)
         self._deadline = insns
-        self._soft = soft
-        budget = BUDGET_BASE + insns - now
-        self._quads[layout.BUDGET // 8] = budget
+        self._due = BUDGET_BASE
+        self._soft, self._exact = soft, exact
+        self._quads[layout.BUDGET // 8] = BUDGET_BASE + insns - now
         self._quads[layout.TSC_BASE // 8] = (8 * (insns + BUDGET_BASE) + self.idle_ns) & 0xFFFF_FFFF_FFFF_FFFF
 
     def skip(self, nanoseconds: int) -> None:
@@ -180,11 +184,12 @@ class Engine:
         """
         cpu = self.cpu
         while True:
-            if self._trap or self.interrupt or self.nmi or cpu.halted or self.stopping:
+            if self._trap or self.nmi or cpu.halted or self.stopping or (self.interrupt and cpu.interrupts_enabled):
                 way = None
                 if not self._service():
                     return
-            if self._quads[layout.BUDGET // 8] <= BUDGET_BASE:
+            cpu.shadow = 0
+            if self._quads[layout.BUDGET // 8] <= self._due:
                 self.on_deadline()
                 way = None
                 continue
@@ -273,14 +278,19 @@ class Engine:
         exit_ = way.exit
         insn = exit_.insn
         assert insn is not None
-        cpu, stats = self.cpu, self.stats
-        name = insn.row.how
-        stats.exits["callout"] += 1
-        stats.callouts[name] += 1
+        self.stats.exits["callout"] += 1
         if exit_.refund:
             self._quads[layout.BUDGET // 8] += exit_.refund
-        cpu.eip = exit_.eip
-        cpu.next_eip = exit_.eip + insn.length & 0xFFFF_FFFF
+        self.cpu.eip = exit_.eip
+        self._emulate(insn)
+        self._go(None)
+
+    def _emulate(self, insn: Insn) -> None:
+        """Let the VMM execute the instruction at EIP, whose retirement is already accounted for."""
+        cpu = self.cpu
+        name = insn.row.how
+        self.stats.callouts[name] += 1
+        cpu.next_eip = cpu.eip + insn.length & 0xFFFF_FFFF
         stepping = self._mode.step
         try:
             HANDLERS[name](cpu, insn)
@@ -291,7 +301,6 @@ class Engine:
             cpu.eip = cpu.next_eip
             if stepping and not cpu.shadow:
                 self._trap = True
-        self._go(None)
 
     def _exit_guest_fault(self, way: Way) -> None:
         """A check in emitted code failed: a segment limit or a right."""
@@ -321,13 +330,13 @@ class Engine:
         self._vector = vector
         if vector == PAGE_FAULT:
             if BUDGET_BASE - PAGE <= address < BUDGET_BASE:
-                self._on_budget()
+                self._on_budget(address)
                 return
             if address < 0x2_0000_1000:
                 self._on_page_fault(address & 0xFFFF_FFFF, bool(error & 2))
                 return
-            if layout.VERIFY_LOW <= address < layout.VERIFY_HIGH:
-                self._on_wrong_target()
+            if layout.VOID_LOW <= address < layout.VOID_HIGH:
+                self._on_void()
                 return
             if address == layout.ATTENTION_GUARD:
                 self._on_attention()
@@ -362,10 +371,27 @@ class Engine:
             self.stats.exits["stepped"] += 1
             self._step(linear)
 
+    def _on_void(self) -> None:
+        """A test by a load failed: of an indirect branch's target at a fragment's entry, or of a REP's count."""
+        self._take_registers()
+        if self._at_entry():
+            self._on_wrong_target()
+            return
+        self.stats.exits["string"] += 1
+        insn = self._insn_at_eip()
+        if insn is not None:
+            self._quads[layout.BUDGET // 8] -= 1
+            self._emulate(insn)
+        self._resume(None)
+
+    def _at_entry(self) -> bool:
+        """The faulting host instruction is the first of its fragment."""
+        placed = self.cache.at(self.host.rip)
+        return placed is not None and placed.address == self.host.rip
+
     def _on_wrong_target(self) -> None:
         """The lookup table led an indirect branch to a fragment of another address with the same low bits."""
         self.stats.exits["wrong_target"] += 1
-        self._take_registers()
         target = self.host.registers()[8]
         self.cpu.eip = target - self.cpu.segments[CS].base & 0xFFFF_FFFF
         self._resume(None)
@@ -413,17 +439,25 @@ class Engine:
         self.cpu.eip = point.eip
         return point
 
-    def _on_budget(self) -> None:
-        """Fewer instructions are left than the unit at hand may execute."""
+    def _on_budget(self, address: int) -> None:
+        """Fewer instructions are left than the unit at hand may execute: the load from *address* found out."""
         self.stats.exits["budget"] += 1
-        self._take_registers()
         quads = self._quads
+        budget = self.host.register(14)
+        if not self._soft and not self._exact and not self.stopping and budget > self._due:
+            # An event is near, but not here: let the unit run, and be less than a unit late.
+            more = BUDGET_BASE - address
+            self._deadline += more
+            self._due += more
+            quads[layout.TSC_BASE // 8] = quads[layout.TSC_BASE // 8] + 8 * more & 0xFFFF_FFFF_FFFF_FFFF
+            self.host.set_register(14, budget + more)
+            return
+        self._take_registers()
         if self._soft:
-            quads_left = quads[layout.BUDGET // 8] - BUDGET_BASE
-            self._deadline -= quads_left
+            self._deadline -= quads[layout.BUDGET // 8] - BUDGET_BASE
             quads[layout.BUDGET // 8] = BUDGET_BASE
         left = quads[layout.BUDGET // 8] - BUDGET_BASE
-        if left > 0 and not self.stopping:
+        if self._exact and left > 0 and not self.stopping:
             try:
                 placed = self._find_short(left)
             except GuestFault as fault:
@@ -560,11 +594,14 @@ class Engine:
         """A linear page of code may be mapped another way: nothing may lead to its fragments unchecked."""
         space.code.pop(2 * page, None)
         space.code.pop(2 * page + 1, None)
+        self.mmu.forget_global(page)
         for placed in space.fragments.pop(page, ()):
             if len(placed.pages) > 1:
                 self.cache.remove(placed, "moved")
-            else:
-                self.cache.withdraw(placed)
+                continue
+            self.cache.withdraw(placed)
+            for way in [way for way in placed.incoming if way.placed.linear >> 12 != page]:
+                self.cache.unchain(way)
 
     def _update_mode(self) -> None:
         cpu = self.cpu
@@ -671,7 +708,8 @@ class Engine:
         """Chain a direct exit, if the link holds as long as both fragments do."""
         if way.placed.key[0] & STEP or self._mode.step or way.placed is self._temporary:
             return
-        if not self._paging or (way.placed.linear >> 12 == placed.linear >> 12 and len(placed.pages) == 1):
+        here, there = way.placed.linear >> 12, placed.linear >> 12
+        if not self._paging or (len(placed.pages) == 1 and (here == there or self.mmu.is_global(there))):
             self.cache.chain(way, placed)
         else:
             self.cache.chain_by_lookup(way)

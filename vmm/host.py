@@ -338,6 +338,15 @@ class Host:
         """RAX RCX RDX RBX RSP RBP RSI RDI R8..R15 at the fault."""
         return struct.unpack_from("<16Q", self.context, self._gpr_at)
 
+    def register(self, number: int) -> int:
+        """One of the sixteen registers at the fault."""
+        value: int = struct.unpack_from("<Q", self.context, self._gpr_at + 8 * number)[0]
+        return value
+
+    def set_register(self, number: int, value: int) -> None:
+        """Let the engine go on with another value in one of the sixteen registers."""
+        struct.pack_into("<Q", self.context, self._gpr_at + 8 * number, value)
+
     def flags(self) -> int:
         """RFLAGS at the fault."""
         value: int = self.uc.reg_read(x86.UC_X86_REG_EFLAGS)

@@ -40,6 +40,7 @@ class Mmu:
         self.shadow = Shadow(host, physical, lambda space, page: self.code_moved(space, page))
         self.shadow.switch((), 4)
         self.hidden_faults = 0
+        self._global_code: set[int] = set()
         physical.remapped = self._remapped
 
     def attach(self, cpu: VCpu) -> None:
@@ -160,8 +161,18 @@ class Mmu:
             page = physical >> 12
             if self.walker.cpu.cr0 & CR0_PG:
                 self._follow(linear, page, allowed, source)
+                if self.walker.is_global:
+                    self._global_code.add(linear >> 12)
             code[key] = page
         return page << 12 | linear & 0xFFF
+
+    def is_global(self, page: int) -> bool:
+        """Whether linear *page*, which code was fetched from, is mapped by a global entry."""
+        return page in self._global_code
+
+    def forget_global(self, page: int) -> None:
+        """Linear *page* may be mapped another way now."""
+        self._global_code.discard(page)
 
     def _follow(self, linear: int, number: int, allowed: bool, source: Source) -> None:
         """Keep an entry of a page of code in the shadow, so that a change of its mapping is noticed."""

@@ -7,7 +7,7 @@ from vmm.physical import PhysicalMemory
 from vmm.vcpu import CR0_PG, CR0_WP, VCpu
 
 MASK = 0xFFFF_FFFF
-CR4_PSE, CR4_PAE = 0x10, 0x20
+CR4_PSE, CR4_PAE, CR4_PGE = 0x10, 0x20, 0x80
 PTE_P, PTE_W, PTE_U, PTE_A, PTE_D, PTE_PS, PTE_G = 1, 2, 4, 0x20, 0x40, 0x80, 0x100
 PTE_NX = 1 << 63
 EFER = 0xC000_0080
@@ -33,6 +33,8 @@ class Walker:
         self.a20 = MASK
         """Mask of physical addresses: bit 20 is clear while the A20 gate is shut."""
         self._pdptes = (0, 0, 0, 0)
+        self.is_global = False
+        """The last translation was by a global entry: CR3 loads leave it in a TLB (SDM vol. 3, 4.10.2.4)."""
 
     def directories(self) -> tuple[int, ...]:
         """Physical addresses of the guest's page directories: one, or one a GiB under PAE (-1: not present)."""
@@ -78,6 +80,7 @@ class Walker:
             self._mark(directory_at, directory, PTE_A | PTE_D if write else PTE_A, 4)
             physical = directory & 0xFFC0_0000 | linear & 0x003F_FFFF
             source = (LARGE, directory & 0xFFC0_0007 | linear & 0x20_0000)
+            self.is_global = bool(directory & PTE_G and self.cpu.cr4 & CR4_PGE)
             return physical & self.a20, writable and (write or bool(directory & PTE_D)), allowed, source
         table_at = (directory & 0xFFFF_F000) + (linear >> 10 & 0xFFC)
         entry = self._entry(table_at, 4)
@@ -88,6 +91,7 @@ class Walker:
         self._mark(table_at, entry, PTE_A | PTE_D if write else PTE_A, 4)
         physical = (entry & 0xFFFF_F000 | linear & 0xFFF) & self.a20
         source = ((directory & 0xFFFF_F000) + (linear >> 10 & 0x800), directory & (PTE_W | PTE_U))
+        self.is_global = bool(entry & PTE_G and self.cpu.cr4 & CR4_PGE)
         return physical, writable and (write or bool(entry & PTE_D)), allowed, source
 
     def _rights(self, linear: int, upper: int, lower: int, write: bool, user: bool, fetch: bool) -> tuple[bool, bool]:
@@ -141,6 +145,7 @@ class Walker:
         if not large:
             self._mark(directory_at, directory, PTE_A, 8)
         self._mark(entry_at, entry, PTE_A | PTE_D if write else PTE_A, 8)
+        self.is_global = bool(entry & PTE_G and self.cpu.cr4 & CR4_PGE)
         if large:
             physical = entry & 0xF_FFE0_0000 | linear & 0x1F_FFFF
             source = (LARGE, entry & 0xF_FFE0_0007)
