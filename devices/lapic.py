@@ -135,6 +135,11 @@ class LocalApic(Device):
     def mmio(self) -> Sequence[Mmio]:
         return (Mmio(BASE, SIZE, self.read, self.write),)
 
+    @property
+    def listens(self) -> bool:
+        """It takes interrupts besides the 8259A's."""
+        return self.state.enabled and bool(self.state.svr & SVR_ENABLE)
+
     # Interrupts -----------------------------------------------------------------------------------
     @property
     def ppr(self) -> int:

@@ -17,7 +17,7 @@ class FakeEngine:
     """Time, and a deadline that is met exactly."""
 
     def __init__(self) -> None:
-        self.stats = SimpleNamespace(port_io={}, seconds={})
+        self.stats = SimpleNamespace(port_io={}, mmio={}, seconds={})
         self.cpu = SimpleNamespace()
         self.insns = 0
         self.idle_ns = 0

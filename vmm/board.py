@@ -32,6 +32,7 @@ from devices.ports import (
 from devices.rtc import Rtc
 from devices.uart import Uart
 from devices.vga.core import TEXT_SIZE, Vga, Window
+from vmm.apics import Apics
 from vmm.config import MachineConfig
 from vmm.disks import guess_geometry
 from vmm.engine import Engine
@@ -84,20 +85,30 @@ class Board:
         self._bios = 0
         self._bios_size = 0
         self._a20_lines = [False, False]
+        self.reset_at = 0
+        """Guest time of the last reset (ns)."""
         self.devices: list[Device] = []
         self._make_chips()
         for device in self.devices:
             self.bus.attach(device)
         self._map_memory()
-        self.scheduler.deaf = lambda: self.pic.master.state.imr == 0xFF
+        self.scheduler.deaf = self._is_deaf
+
+    def _is_deaf(self) -> bool:
+        """No interrupt line can reach the CPU."""
+        return self.pic.master.state.imr == 0xFF and (self.apics is None or self.apics.deaf())
 
     def _make_chips(self) -> None:
         config, clock, engine = self.config, self.clock, self._engine
         physical = engine.physical
         self.pic = PicPair()
-        self.pic.intr.connect(engine.set_interrupt)
-        engine.acknowledge = self.pic.acknowledge
-        irq = [self.pic.line(n) if n != 2 else Line() for n in range(16)]
+        self.apics = Apics(engine, clock, self.scheduler, self.pic) if config.apic else None
+        if self.apics is not None:
+            irq = self.apics.lines
+        else:
+            self.pic.intr.connect(engine.set_interrupt)
+            engine.acknowledge = self.pic.acknowledge
+            irq = [self.pic.line(n) if n != 2 else Line() for n in range(16)]
         self.pit = Pit(clock, irq[0])
         reset = Line(lambda level: self.on_reset() if level else None)
         self.i8042 = I8042(clock, irq[1], irq[12], Line(lambda level: self._set_a20(0, level)), reset)
@@ -149,6 +160,8 @@ class Board:
             self.rtc, self.fw_cfg, self.vga, self.pci, self.bridge, self.isa, self.pci_ide, self.pm, *debug,
             *self.serial_input,
         ]  # fmt: skip
+        if self.apics is not None:
+            self.devices += self.apics.devices
         if config.debug_exit is not None:
             exit_ = config.debug_exit
             self.devices.append(DebugExit(lambda status: self.on_debug_exit(status), exit_.iobase, exit_.iosize))
@@ -213,9 +226,13 @@ class Board:
             self.bus.write(port, 1, value)
         configure(self.isa, self.pci_ide, self.pm)
         self.vga.set_text_mode()
+        if self.apics is not None:
+            self.apics.without_firmware()
 
     def reset(self) -> None:
         """The RESET line of all chips: power-on, or whatever resets the machine later."""
-        self.clock.now = self._engine.now
+        self.clock.now = self.reset_at = self._engine.now
         for device in self.devices:
             device.reset()
+        if self.apics is not None:
+            self.apics.reset()

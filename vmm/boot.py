@@ -72,7 +72,7 @@ class Boot:
     # Without firmware --------------------------------------------------------------------------------------
 
     def _load_flat(self, image: loaders.Image, kind: Kind) -> loaders.EntryState:
-        tables = acpi.build()
+        tables = acpi.build(apic=self._config.apic)
         tables.place(self._physical, ACPI_TABLES, ACPI_RSDP)
         modules = self._config.initrd is not None and kind in MULTIBOOT
         options = loaders.Options(
@@ -110,7 +110,7 @@ class Boot:
         board.load_bios(_read_bios(self._bios or guests.path("seabios")))
         vgabios = config.vgabios or guests.path("vgabios")
         board.fw_cfg.add_file("vgaroms/vgabios.bin", vgabios.read_bytes())
-        acpi.build().add_to(board.fw_cfg)
+        acpi.build(apic=config.apic).add_to(board.fw_cfg)
 
 
 def _read_bios(path: Path) -> bytes:

@@ -128,6 +128,8 @@ class MachineConfig:
     debug_exit: DebugExit | None = None
     rtc_base: datetime = RTC_BASE
     """The time of day at power-on."""
+    apic: bool = False
+    """There are a local APIC and an I/O APIC besides the 8259A pair."""
     reboot: bool = True
     """A reset starts the machine again; else it ends the run."""
     timeout: float | None = None

@@ -43,6 +43,7 @@ class Scheduler:
         self.wait: Callable[[int], int | None] = lambda nanoseconds: nanoseconds if nanoseconds < NEVER else None
         self.deaf: Callable[[], bool] = lambda: False
         self._port_io = engine.stats.port_io
+        self._mmio = engine.stats.mmio
         self._seconds = engine.stats.seconds
         engine.on_deadline = self.on_deadline
         engine.on_halt = self.on_halt
@@ -89,6 +90,23 @@ class Scheduler:
                 self._times[device] = device.next_event()
         self._arm()
 
+    def memory_accessed(self, device: Device) -> None:
+        """A device answered at a physical address: it may have its next event at another time.
+
+        That happens in the midst of an instruction that runs alone, whose budget stands in a register: the deadline
+        moves after it.
+        """
+        self._mmio[device.name] += 1
+        if device in self._times:
+            time = device.next_event()
+            if time != self._times[device]:
+                self._times[device] = time
+                ends = self._engine._ends
+                if ends:
+                    ends.append(self._arm)
+                else:
+                    self._arm()
+
     def poll(self, device: Device) -> None:
         """Ask a device for its next event again, after something happened to it."""
         time = device.next_event()
@@ -106,9 +124,10 @@ class Scheduler:
         soft = self._chores_at < due
         if soft:
             due = self._chores_at
-        if self.last_insn is not None and self.last_insn <= due:
-            due, soft = self.last_insn, False
-        engine.set_deadline(due, soft)
+        exact = self.last_insn is not None and self.last_insn <= due + MAX_INSNS
+        if exact and self.last_insn is not None:
+            due, soft = min(due, self.last_insn), False
+        engine.set_deadline(due, soft, exact)
 
     def on_deadline(self) -> None:
         """Guest time has come to an event, the chores or the end."""
