@@ -91,6 +91,11 @@ class BareEngine(Engine):
             cpu.cr3 = TABLES
             cpu.cr4 = CR4
             cpu.on_control_change("cr0")
+        self._set_segments(environment)
+
+    def _set_segments(self, environment: Environment) -> None:
+        """Segments, ring and system flags."""
+        cpu = self.cpu
         cpu.cpl = 3 if environment.user else 0
         cpu.eflags = 0x2_3002 if environment.v86 else 2  # VM, IOPL 3: IF and HLT are another room's
         for n, segment in enumerate(environment.segments):
