@@ -51,6 +51,8 @@ class BareEngine(Engine):
         super().__init__(host, PhysicalMemory(host, RAM), Stats(), tc_size, chaining=chaining)
         self.fault: GuestFault | None = None
         self.timeout = False
+        self.exact = True
+        """Whether a case's limit of instructions is met exactly, or up to a unit late."""
         self.on_halt = self.stop
         self.on_deadline = self._on_deadline
         self._quads[layout.BUDGET // 8] = layout.BUDGET_BASE
@@ -132,9 +134,9 @@ class BareEngine(Engine):
         cpu.halted = False
         cpu.shadow = 0
         self.fault, self.timeout, self._trap = None, False, False
-        self.set_deadline(self.insns, False)
+        self.set_deadline(self.insns, False, True)
         start = self.insns
-        self.set_deadline(start + case.max_insns, False)
+        self.set_deadline(start + case.max_insns, False, self.exact)
         self.run()
         insns = self.insns - start
         eip, end = cpu.eip, "halt"
