@@ -61,6 +61,8 @@ GUESTS = {
     "v86": Guest("kernel"),
     "paging": Guest("kernel", cpu=CPU, why="its default CPU has no NX"),
     "processes": Guest("kernel", cpu=CPU, why="its default CPU has no NX"),
+    "prisoner": Guest("kernel", cpu=CPU, why="its default CPU has no NX"),
+    "prisoner_limits": Guest("kernel", qemu=False, why="TCG checks no limits, and reads before it modifies"),
     "tasks": Guest("kernel"),
     "protection": Guest("kernel", qemu=False, why="TCG checks no limits and no segment types at a use"),
     "selfmod16": Guest("sector"),
@@ -87,7 +89,8 @@ class BuildError(Exception):
 
 def inputs(source: Path) -> list[Path]:
     """A source with the include files of its folder; any of them may matter."""
-    return [source, *sorted(SOURCES.glob("*.inc" if source.suffix == ".asm" else "kernel.*"))]
+    patterns = ("*.inc",) if source.suffix == ".asm" else ("*.c", "*.h", "*.ld")
+    return [source, *sorted(file for pattern in patterns for file in SOURCES.glob(pattern))]
 
 
 def build(name: str) -> Path:

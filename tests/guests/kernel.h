@@ -251,7 +251,7 @@ __attribute__((used)) static void set_up(void)
     __asm__ volatile("lidt %0" : : "m"(idtr));
     tss.esp0 = (uint32_t)trap_stack + STACK_SIZE;
     set_descriptor(TSS, (uint32_t)&tss, sizeof tss - 1, 0x89);
-    __asm__ volatile("ltr %w0" : : "r"(TSS));
+    __asm__ volatile("ltr %w0\n\tlldt %w1" : : "r"(TSS), "r"(0));
 }
 
 void kernel(void);

@@ -18,7 +18,7 @@ if __name__ == "__main__":
 from tests.guests.build import EXPECTED, GUESTS, HALTED, TIMEOUT, TRIPLE_FAULT, build, module_file, normalise
 
 QEMU = "qemu-system-i386"
-SECONDS = 10
+SECONDS = 60
 ENDLESS_SECONDS = 2
 """How long to look at a guest that is never to end."""
 
