@@ -74,15 +74,23 @@ class Boot:
     def _load_flat(self, image: loaders.Image, kind: Kind) -> loaders.EntryState:
         tables = acpi.build(apic=self._config.apic)
         tables.place(self._physical, ACPI_TABLES, ACPI_RSDP)
-        modules = self._config.initrd is not None and kind in MULTIBOOT
         options = loaders.Options(
             append=self._config.append,
-            initrd=b"" if modules else self._initrd(),
-            modules=loaders.read_modules(str(self._config.initrd)) if modules else (),
+            initrd=b"" if kind in MULTIBOOT else self._initrd(),
+            modules=self._modules() if kind in MULTIBOOT else (),
             rsdp=ACPI_RSDP,
             rsdp_data=tables.linked(ACPI_TABLES)[1],
         )
         return loaders.load(image, self._physical, self._config.memory, options)
+
+    def _modules(self) -> tuple[loaders.Module, ...]:
+        """One file, or as many as the notation of ``read_modules`` names."""
+        initrd = self._config.initrd
+        if initrd is None:
+            return ()
+        if initrd.exists():
+            return (loaders.Module(self._initrd(), initrd.name),)
+        return loaders.read_modules(str(initrd))
 
     def _initrd(self) -> bytes:
         if self._config.initrd is None:

@@ -157,7 +157,9 @@ class MachineConfig:
 
     def images(self) -> dict[str, Path]:
         """Every file that the guest is to be given, by the option that names it."""
-        named = {"image": self.image, "-bios": self.bios, "-kernel": self.kernel, "-initrd": self.initrd}
+        named = {"image": self.image, "-bios": self.bios, "-kernel": self.kernel}
+        if self.initrd is not None and not (set(str(self.initrd)) & set(" ,")):  # else these may be several modules
+            named["-initrd"] = self.initrd
         found = {option: path for option, path in named.items() if path is not None}
         if self.vgabios is not None:
             found["-device VGA,romfile="] = self.vgabios
