@@ -27,7 +27,7 @@ class FakeEngine:
     def now(self) -> int:
         return self.insns * NS_PER_INSN + self.idle_ns
 
-    def set_deadline(self, insns: int, soft: bool) -> None:
+    def set_deadline(self, insns: int, soft: bool, exact: bool = False) -> None:
         self.deadline = max(insns, self.insns)
 
     def run(self, scheduler: Scheduler, nanoseconds: int) -> None:

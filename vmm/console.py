@@ -224,7 +224,7 @@ class Terminal(NullLine):
             size = os.get_terminal_size(self._stdout)
         except OSError:
             return 80, 24
-        return size.columns, size.lines
+        return size.columns or 80, size.lines or 24
 
     def _catch_signals(self) -> None:
         for number in _FATAL_SIGNALS:

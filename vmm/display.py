@@ -88,7 +88,8 @@ class ScreenDisplay:
             cursor = screen.cursor
             shown = cursor.visible and cursor.column < columns and cursor.row < rows
             parts.append(f"\x1b[0m\x1b[{cursor.row + 1};{cursor.column + 1}H\x1b[?25h" if shown else "\x1b[0m\x1b[?25l")
-        self._write("".join(parts).encode())
+        if parts:
+            self._write("".join(parts).encode())
 
     def close(self) -> None:
         """The cursor goes below the screen."""

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Protocol
 
+from devices.i8042 import CTR_TRANSLATE
+from devices.keys import chords
 from devices.vga.text import TextScreen, in_text_mode, read_screen
 from vmm.board import Board
 from vmm.config import Channel, MachineConfig
@@ -15,6 +17,9 @@ from vmm.errors import ExitStatus
 from vmm.expect import Conversation
 from vmm.input import keys_of
 from vmm.screenlog import ScreenLog
+
+SET_UP_NS = 5_000_000_000
+"""Guest time after which firmware has set the keyboard up if it ever does."""
 
 Sink = Callable[[bytes], None]
 Listener = Callable[[str, "bytes | str"], None]
@@ -45,6 +50,7 @@ class Frontend:
         self._seen: object = None
         self.screen: TextScreen | None = None
         """The screen at the last look; None in a graphics mode."""
+        self._held = ""
         self._terminal: Terminal | None = None
         self._typed_for: int | None = None
         """The serial port that typing is for; None: the keyboard."""
@@ -148,6 +154,8 @@ class Frontend:
                 self.type(self._typed_for, data)
             while terminal.commands:
                 self._command(terminal, terminal.commands.pop(0))
+        if self._held:
+            self._press_held()
         self._send()
 
     def _command(self, terminal: Terminal, name: str) -> None:
@@ -173,8 +181,19 @@ class Frontend:
 
     def press(self, keys: str) -> None:
         """Type on the keyboard in the notation of ``Keyboard.type``.  Raises ``ValueError`` for what it cannot."""
-        self._board.i8042.keyboard.type(keys)
-        self._board.scheduler.poll(self._board.i8042)
+        for _ in chords(keys):
+            """Every key has to be one."""
+        self._held += keys
+        self._press_held()
+
+    def _press_held(self) -> None:
+        """Nobody hears what is typed before the firmware has set the keyboard up: hold it until then."""
+        board = self._board
+        set_up = board.i8042.state.controller.ram[0] & CTR_TRANSLATE
+        if self._held and (set_up or board.clock.now - board.reset_at > SET_UP_NS):
+            board.i8042.keyboard.type(self._held)
+            board.scheduler.poll(board.i8042)
+            self._held = ""
 
     def _send(self) -> None:
         """Type what the conversation has to say, where it was last spoken to."""

@@ -149,7 +149,7 @@ class Machine:
         """Run until something ends or pauses the run, and say what; again, and it goes on from there.
 
         *until* is a regular expression for what the guest prints anywhere, or a function of the machine that is
-        asked every million instructions and whenever the guest idles.  *max_insns* counts from here; *timeout* is
+        asked every 8 ms of guest time (a million instructions at most).  *max_insns* counts from here; *timeout* is
         in seconds of wall time.  Both pause with status ``TIMEOUT``, *until* with ``OK``.
         """
         if self._ended:
@@ -199,18 +199,18 @@ class Machine:
         """Run the engine until the run pauses or ends."""
         engine, scheduler = self.engine, self.board.scheduler
         while self._result is None:
+            if self._reset_wanted:
+                self._restart(None)
+                continue
             scheduler.start(self.board.devices)
-            fault = None
             try:
                 engine.run()
-            except TripleFault as shutdown:
-                fault = shutdown
+            except TripleFault as fault:
+                self._restart(fault)
             except KeyboardInterrupt:
                 self._interrupts.pending = True
             if self._interrupts.pending:
                 self.pause(ExitStatus.INTERRUPTED, "interrupted by Ctrl-C")
-            elif fault is not None or self._reset_wanted:
-                self._restart(fault)
 
     def end(self, status: int, reason: str) -> None:
         """End the run for good; the first reason given counts."""

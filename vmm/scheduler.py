@@ -11,9 +11,10 @@ from translator.unit import MAX_INSNS
 from vmm.engine import Engine
 
 NS_PER_INSN = 8
-CHORE_INSNS = 1_000_000
-"""Instructions after which the VMM looks after the host: input, the screen, the run's limits."""
-CHORE_NS = CHORE_INSNS * NS_PER_INSN
+CHORE_NS = 8_000_000
+"""Guest time after which the VMM looks after the host: input, the screen, the run's limits."""
+SLACK_NS = MAX_INSNS * NS_PER_INSN
+"""A soft deadline may be early by as much."""
 PORT_NS = 1_000
 """What IN and OUT take besides the instruction, as on an ISA bus at 8 MHz: a guest that polls a port until some time
 has passed needs no more polls here than on a PC."""
@@ -22,7 +23,7 @@ has passed needs no more polls here than on a PC."""
 class Scheduler:
     """Runs devices at the guest time they ask for, and stands between IN/OUT and the bus.
 
-    ``chores()`` is called every CHORE_INSNS instructions, and when the guest halts for as long; ``halted_for_ever()``
+    ``chores()`` is called every CHORE_NS, and before the guest halts for as long; ``halted_for_ever()``
     when nothing can wake the CPU; ``wait(nanoseconds)`` may slow an idle guest down to real time, and returns how
     much of it has to pass for the guest: less if an input came, 0 also if it came at once; None: nothing ever comes.
     ``deaf()`` says that no device can interrupt the CPU as the interrupt controller is set up.
@@ -35,7 +36,6 @@ class Scheduler:
         self._times: dict[Device, int] = {}
         self._earliest = NEVER
         self._chores_at = 0
-        self._chores_time = 0
         self.last_insn: int | None = None
         """The instruction count at which ``chores`` is called exactly (--max-insns)."""
         self.chores: Callable[[], None] = lambda: None
@@ -120,10 +120,8 @@ class Scheduler:
         """Let emitted code run to the next event, the next chores or the last instruction."""
         engine = self._engine
         self._earliest = earliest = min(self._times.values(), default=NEVER)
-        due = -((engine.idle_ns - earliest) // NS_PER_INSN)
-        soft = self._chores_at < due
-        if soft:
-            due = self._chores_at
+        soft = self._chores_at < earliest
+        due = -((engine.idle_ns - (self._chores_at if soft else earliest)) // NS_PER_INSN)
         exact = self.last_insn is not None and self.last_insn <= due + MAX_INSNS
         if exact and self.last_insn is not None:
             due, soft = min(due, self.last_insn), False
@@ -133,15 +131,13 @@ class Scheduler:
         """Guest time has come to an event, the chores or the end."""
         engine = self._engine
         self._run_devices()
-        insns = engine.insns
-        if insns + MAX_INSNS >= self._chores_at or (self.last_insn is not None and insns >= self.last_insn):
+        over = self.last_insn is not None and engine.insns >= self.last_insn
+        if over or engine.now + SLACK_NS >= self._chores_at:
             self._do_chores()
         self._arm()
 
     def _do_chores(self) -> None:
-        engine = self._engine
-        self._chores_at = engine.insns + CHORE_INSNS
-        self._chores_time = engine.now
+        self._chores_at = self._engine.now + CHORE_NS
         self.chores()
 
     def _run_devices(self) -> None:
@@ -161,7 +157,7 @@ class Scheduler:
         listening = engine.cpu.interrupts_enabled and not self.deaf()
         if engine.interrupt and engine.cpu.interrupts_enabled:
             return
-        if not listening or self._earliest - self._chores_time >= CHORE_NS:
+        if not listening or self._earliest >= self._chores_at:
             self._do_chores()
             self._arm()
             if engine.stopping or engine.nmi or (engine.interrupt and engine.cpu.interrupts_enabled):

@@ -6,6 +6,7 @@ Each configuration runs the same programs: as is, without chaining, and with a c
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
@@ -16,6 +17,7 @@ from tests.support.engine import CONFIGURATIONS, BareEngine
 from tests.support.plain import PlainUnicorn
 from tests.support.silicon import Silicon
 from tests.support.state import ENVIRONMENTS, Case, Outcome, describe, differences
+from translator.unit import MAX_INSNS
 
 PROGRAM = st.lists(st.tuples(st.integers(0, 255), st.integers(0, 0xFFFF)), min_size=1, max_size=30)
 SEED = st.integers(0, 0xFFFF)
@@ -70,6 +72,26 @@ def test_like_plain_unicorn(
     if isinstance(expected.end, tuple) and isinstance(got.end, tuple):
         expected.end = expected.end[0], got.end[1]  # it tells no error codes
     report(subject, differences(subject, expected, got))
+
+
+@pytest.mark.parametrize("mode", ["flat32", "real16"])
+@BOUNDED
+@given(lines=PROGRAM, seed=SEED)
+def test_a_late_deadline_is_less_than_a_unit_late_and_counted(
+    engine: BareEngine, plain: dict[str, PlainUnicorn], mode: str, lines: list[Line], seed: int
+) -> None:
+    limit = 1 + seed % 400
+    subject = case(ENVIRONMENTS[mode], COMPUTING, lines, seed, max_insns=limit)
+    engine.exact = False
+    try:
+        got = engine.run_case(subject)
+    finally:
+        engine.exact = True
+    if got.end == "timeout":
+        assert limit <= got.insns < limit + MAX_INSNS
+        expected = plain[mode].run_case(replace(subject, max_insns=got.insns))
+        if expected.end != (14, 0):
+            report(subject, differences(subject, expected, got))
 
 
 def judged(expected: Outcome, got: Outcome, subject: Case) -> bool:

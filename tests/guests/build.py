@@ -60,6 +60,7 @@ GUESTS = {
     "rings": Guest("kernel"),
     "v86": Guest("kernel"),
     "paging": Guest("kernel", cpu=CPU, why="its default CPU has no NX"),
+    "processes": Guest("kernel", cpu=CPU, why="its default CPU has no NX"),
     "tasks": Guest("kernel"),
     "protection": Guest("kernel", qemu=False, why="TCG checks no limits and no segment types at a use"),
     "selfmod16": Guest("sector"),

@@ -256,6 +256,15 @@ __attribute__((used)) static void set_up(void)
 
 void kernel(void);
 
+/* With SAME_SEGMENTS both rings use ring 3's data segments, and no trap loads any. */
+#ifdef SAME_SEGMENTS
+#define LOAD_SEGMENTS ""
+#define POP_SEGMENTS "lea 16(%esp), %esp\n"
+#else
+#define LOAD_SEGMENTS "mov $16, %eax\n mov %eax, %ds\n mov %eax, %es\n"
+#define POP_SEGMENTS "pop %gs\n pop %fs\n pop %es\n pop %ds\n"
+#endif
+
 __attribute__((section(".multiboot"), used)) static const uint32_t header[] = {0x1BADB002, 0, -0x1BADB002};
 __attribute__((used)) static const struct table gdtr = {sizeof gdt - 1, (uint32_t)gdt};
 
@@ -283,14 +292,14 @@ __asm__(".globl _start\n"
         ".endr\n"
         "common: pusha\n"
         "push %ds\n push %es\n push %fs\n push %gs\n"
-        "mov $16, %eax\n mov %eax, %ds\n mov %eax, %es\n"
+        LOAD_SEGMENTS
         "cld\n"
         "mov %esp, %eax\n"
         "push %eax\n"
         "call trap\n"
         "mov %eax, %esp\n"
         ".globl leave_trap\n"
-        "leave_trap: pop %gs\n pop %fs\n pop %es\n pop %ds\n popa\n lea 8(%esp), %esp\n"
+        "leave_trap: " POP_SEGMENTS " popa\n lea 8(%esp), %esp\n"
         ".globl leave_iret\n"
         "leave_iret: iret\n"
         ".globl enter_user\n"

@@ -51,6 +51,8 @@ class BareEngine(Engine):
         super().__init__(host, PhysicalMemory(host, RAM), Stats(), tc_size, chaining=chaining)
         self.fault: GuestFault | None = None
         self.timeout = False
+        self.exact = True
+        """Whether a case's limit of instructions is met exactly, or up to a unit late."""
         self.on_halt = self.stop
         self.on_deadline = self._on_deadline
         self._quads[layout.BUDGET // 8] = layout.BUDGET_BASE
@@ -91,6 +93,11 @@ class BareEngine(Engine):
             cpu.cr3 = TABLES
             cpu.cr4 = CR4
             cpu.on_control_change("cr0")
+        self._set_segments(environment)
+
+    def _set_segments(self, environment: Environment) -> None:
+        """Segments, ring and system flags."""
+        cpu = self.cpu
         cpu.cpl = 3 if environment.user else 0
         cpu.eflags = 0x2_3002 if environment.v86 else 2  # VM, IOPL 3: IF and HLT are another room's
         for n, segment in enumerate(environment.segments):
@@ -127,9 +134,9 @@ class BareEngine(Engine):
         cpu.halted = False
         cpu.shadow = 0
         self.fault, self.timeout, self._trap = None, False, False
-        self.set_deadline(self.insns, False)
+        self.set_deadline(self.insns, False, True)
         start = self.insns
-        self.set_deadline(start + case.max_insns, False)
+        self.set_deadline(start + case.max_insns, False, self.exact)
         self.run()
         insns = self.insns - start
         eip, end = cpu.eip, "halt"

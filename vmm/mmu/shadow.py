@@ -126,11 +126,9 @@ class Shadow:
                 self._directory_changed(space, n, before, now)
                 space.directories[n] = (at, now)
         for mirror in set(space.links.values()):
-            if mirror.where >= 0 and mirror.epoch != self._epoch:
+            if mirror.epoch != self._epoch:
                 mirror.epoch = self._epoch
-                table = self._physical.read(mirror.where, ENTRIES * self.width)
-                if table != mirror.snapshot:
-                    self._table_changed(mirror, table)
+                self._follow_table(mirror)
 
     def _directory_changed(self, space: Space, n: int, before: bytearray, now: bytearray) -> None:
         regions = 2 if self.width == 4 else 1
@@ -139,10 +137,18 @@ class Shadow:
             for region in range(first, first + regions):
                 self._unlink(space, region)
 
-    def _table_changed(self, mirror: Mirror, now: bytes) -> None:
-        for index in _changed(mirror.snapshot, now, self.width):
-            self._zap(mirror, index)
-        mirror.snapshot[:] = now
+    def _follow_table(self, mirror: Mirror) -> None:
+        """Drop the entries that the guest has changed since they were made.
+
+        A table that is linked at one more place is new there, whatever may be stale where it was before.
+        """
+        if mirror.where < 0:
+            return
+        now = self._physical.read(mirror.where, ENTRIES * self.width)
+        if now != mirror.snapshot:
+            for index in _changed(mirror.snapshot, now, self.width):
+                self._zap(mirror, index)
+            mirror.snapshot[:] = now
 
     # Mirrors --------------------------------------------------------------------------------------------------
 
@@ -158,7 +164,10 @@ class Shadow:
                 mirror.snapshot[:] = self._physical.read(mirror.where, ENTRIES * self.width)
                 mirror.epoch = self._epoch
         if space.links.get(region) is not mirror:
+            if mirror.links:
+                self._follow_table(mirror)
             self._unlink(space, region)
+            self._host.flush_tlb()
             space.links[region] = mirror
             mirror.links.add((space, region))
             space.host.link(region, mirror.address)
