@@ -52,7 +52,7 @@ class Fragments:
         """The mode of the code that runs."""
         self._table = 0
         self._paging = False
-        self._verified: set[int] = set()
+        self.verified: set[int] = set()
         """Guest-physical pages whose fragments check their source when entered, and that are not traced."""
         self._temporary: Placed | None = None
         cache.watch, cache.unwatch = self._watch, self._unwatch
@@ -66,22 +66,22 @@ class Fragments:
     def verify_page(self, page: int) -> None:
         """From now on fragments of this page check their source when entered, and stores go unseen."""
         self.cache.invalidate(page, 0, PAGE, "verify")
-        self._verified.add(page)
+        self.verified.add(page)
 
     def is_traced(self, page: int) -> bool:
         """Whether stores to a guest-physical page must be seen."""
-        return page in self._physical.watched and page not in self._verified
+        return page in self._physical.watched and page not in self.verified
 
     def _watch(self, page: int) -> None:
         self._physical.watched.add(page)
-        if page not in self._verified:
+        if page not in self.verified:
             self._mmu.protect(page)
 
     def _unwatch(self, page: int) -> None:
         self._physical.watched.discard(page)
 
     def _on_written(self, page: int, first: int, last: int) -> None:
-        if page not in self._verified:
+        if page not in self.verified:
             self.cache.invalidate(page, first, last, "written")
 
     def _on_remap(self, first: int, count: int) -> None:
@@ -194,12 +194,12 @@ class Fragments:
             following.append(address >> 12)
             return self._physical.read(address, min(15, beyond))
 
-        verify = page in self._verified
+        verify = page in self.verified
         try:
             fragment = self._translator.translate(code, more, eip, mode, segment.base, max_insns, single_block, verify)
         except (Truncated, TooLong):
             raise GuestFault(GENERAL_PROTECTION, 0) from None
-        if following and following[0] in self._verified and not verify:
+        if following and following[0] in self.verified and not verify:
             fragment = self._translator.translate(code, more, eip, mode, segment.base, max_insns, single_block, True)
         placed = self.cache.insert(key, fragment, _pages(page, physical & 0xFFF, fragment, following), keep)
         self._seconds["translate"] += perf_counter() - start
