@@ -98,6 +98,10 @@ class Counters:
         self.invalidations: dict[str, int] = {}
 
 
+def _ignore(page: int) -> None:
+    """Nobody watches."""
+
+
 class TranslationCache:
     """Fragments in *code* memory that starts at host address *base*.
 
@@ -112,8 +116,8 @@ class TranslationCache:
         capacity: int,
         tables: LookupTables,
         discard: Callable[[int, int], None],
-        watch: Callable[[int], None],
-        unwatch: Callable[[int], None],
+        watch: Callable[[int], None] = _ignore,
+        unwatch: Callable[[int], None] = _ignore,
         chaining: bool = True,
     ) -> None:
         self._code = code
@@ -122,8 +126,8 @@ class TranslationCache:
         self.capacity = capacity
         self.tables = tables
         self._discard = discard
-        self._watch = watch
-        self._unwatch = unwatch
+        self.watch = watch
+        self.unwatch = unwatch
         self.chaining = chaining
         self._index: LRU[Key, Placed] = LRU(capacity // 32 + 1)
         self.ways: list[Way | None] = [None]
@@ -200,7 +204,7 @@ class TranslationCache:
             fragments = self._by_page.get(page)
             if fragments is None:
                 fragments = self._by_page[page] = set()
-                self._watch(page)
+                self.watch(page)
             fragments.add(placed)
         counters = self.counters
         counters.fragments_made += 1
@@ -287,7 +291,7 @@ class TranslationCache:
                 fragments.discard(placed)
                 if not fragments:
                     del self._by_page[page]
-                    self._unwatch(page)
+                    self.unwatch(page)
         self.memory.free(placed.address - self.base, placed.size)
 
     def invalidate(self, page: int, first: int, last: int, reason: str) -> int:

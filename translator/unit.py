@@ -157,11 +157,11 @@ class Translator:
         pieces: list[tuple[int, Piece]] = []
         targets: set[int] = set()
         at = 0
-        lengths = iter(boundaries(code[:64], eip, code32))
+        lengths = iter(boundaries(code[:40], eip, code32))
         while (len(pieces) < max_insns or pieces[-1][1].shadow) and at < len(code):
             length = next(lengths, 0)
             if not length and pieces:
-                lengths = iter(boundaries(code[at : at + 64], eip + at, code32))
+                lengths = iter(boundaries(code[at : at + 40], eip + at, code32))
                 length = next(lengths, 0)
             piece = memo.get(code[at : at + length]) if length else None
             if piece is None:

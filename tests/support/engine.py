@@ -108,9 +108,9 @@ class BareEngine(Engine):
 
     def _forget_stores(self) -> None:
         """Trace pages again that have come to verify themselves."""
-        for page in self._verified:
+        for page in self.fragments.verified:
             self.cache.invalidate(page, 0, PAGE, "test")
-        self._verified.clear()
+        self.fragments.verified.clear()
         self._stores.clear()
 
     def run_case(self, case: Case) -> Outcome:

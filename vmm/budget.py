@@ -1,0 +1,96 @@
+"""The instruction budget: how far emitted code may run, and with it guest time.
+
+Guest time is retired instructions, 8 ns each, and what passed without any (HLT, accesses to ports).  r14 counts
+down; see ``translator.layout.BUDGET_BASE``.
+"""
+
+from __future__ import annotations
+
+from translator import layout
+from translator.layout import BUDGET_BASE
+from translator.unit import MAX_INSNS
+
+NS_PER_INSN = 8
+_BUDGET = layout.BUDGET // 8
+_TSC = layout.TSC_BASE // 8
+_WORD = 0xFFFF_FFFF_FFFF_FFFF
+
+
+class Budget:
+    """r14 while the VMM is in control (*quads* is the vCPU block), and what it means."""
+
+    __slots__ = ("_deadline", "_due", "_quads", "exact", "idle_ns", "soft")
+
+    def __init__(self, quads: memoryview) -> None:
+        self._quads = quads
+        self._deadline = 0
+        """Instructions retired when r14 is at BUDGET_BASE."""
+        self._due = BUDGET_BASE
+        """What r14 is at the deadline: above BUDGET_BASE when the budget was stretched to the end of a unit."""
+        self.soft = True
+        self.exact = False
+        self.idle_ns = 0
+        """Guest nanoseconds that passed without instructions."""
+        quads[_BUDGET] = BUDGET_BASE
+
+    @property
+    def insns(self) -> int:
+        """Guest instructions retired."""
+        return self._deadline - (self._quads[_BUDGET] - BUDGET_BASE)
+
+    @property
+    def now(self) -> int:
+        """Guest time in nanoseconds."""
+        return NS_PER_INSN * self.insns + self.idle_ns
+
+    @property
+    def is_over(self) -> bool:
+        """The deadline is reached."""
+        over: bool = self._quads[_BUDGET] <= self._due
+        return over
+
+    @property
+    def left(self) -> int:
+        """Instructions to the deadline."""
+        left: int = self._quads[_BUDGET] - BUDGET_BASE
+        return left
+
+    def set(self, insns: int, soft: bool, exact: bool) -> None:
+        """Let emitted code run until *insns* instructions have retired.
+
+        It may be late by less than a unit, a *soft* one early by as much; an *exact* one is met to the instruction.
+        """
+        now = self.insns
+        insns = min(max(insns, now), now + layout.BUDGET_SPAN - MAX_INSNS)
+        self._deadline = insns
+        self._due = BUDGET_BASE
+        self.soft, self.exact = soft, exact
+        self._quads[_BUDGET] = BUDGET_BASE + insns - now
+        self._quads[_TSC] = NS_PER_INSN * (insns + BUDGET_BASE) + self.idle_ns & _WORD
+
+    def refund(self, insns: int) -> None:
+        """Give back instructions that were taken off but not executed (negative: take them off)."""
+        self._quads[_BUDGET] += insns
+
+    def stretch(self, budget: int, address: int) -> int | None:
+        """An event is near, but not at the unit whose check by a load from *address* failed with r14 = *budget*.
+
+        Returns r14 with which the unit may run, less than a unit late; None if the deadline is reached or is not to be
+        stretched.
+        """
+        if self.soft or self.exact or budget <= self._due:
+            return None
+        more = BUDGET_BASE - address
+        self.extend(more)
+        self._due += more
+        return budget + more
+
+    def extend(self, insns: int) -> None:
+        """Move the deadline on."""
+        self._deadline += insns
+        self._quads[_TSC] = self._quads[_TSC] + NS_PER_INSN * insns & _WORD
+
+    def end(self) -> None:
+        """Call it the deadline now (a soft one)."""
+        self.extend(-self.left)
+        self._quads[_BUDGET] = BUDGET_BASE

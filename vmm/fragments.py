@@ -1,0 +1,224 @@
+"""Which fragment runs next: by mode, address space and EIP; translated if need be, linked, dropped when stale."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from cache.cache import Key, Placed, TranslationCache, Way
+from translator import layout
+from translator.decode import TooLong, Truncated
+from translator.layout import CS
+from translator.mode import Mode
+from translator.unit import MAX_INSNS, Fragment, Translator
+from vmm.errors import GuestFault
+from vmm.host import PAGE, Host
+from vmm.mmu import Mmu, Space
+from vmm.modes import mode_of
+from vmm.physical import PhysicalMemory
+from vmm.stats import Stats
+from vmm.vcpu import CR0_PG, VCpu
+
+SINGLE, STEP = 1 << 24, 1 << 25
+"""Variants of a context: fragments of one block, for an exact deadline; and of one instruction, to run alone."""
+MAX_CONTEXTS = 1 << 14
+GENERAL_PROTECTION = 13
+
+
+class Fragments:
+    """The fragments of one CPU in the translation cache."""
+
+    def __init__(
+        self,
+        host: Host,
+        cpu: VCpu,
+        mmu: Mmu,
+        physical: PhysicalMemory,
+        cache: TranslationCache,
+        stats: Stats,
+        quads: memoryview,
+    ) -> None:
+        self._host = host
+        self._cpu = cpu
+        self._mmu = mmu
+        self._physical = physical
+        self.cache = cache
+        self._seconds = stats.seconds
+        self._quads = quads
+        self._translator = Translator()
+        self._contexts: dict[tuple[Mode, int, bool], int] = {}
+        """Small numbers for (mode, CS base, paging)."""
+        self._context = 0
+        self.mode: Mode = mode_of(cpu)
+        """The mode of the code that runs."""
+        self._table = 0
+        self._paging = False
+        self.verified: set[int] = set()
+        """Guest-physical pages whose fragments check their source when entered, and that are not traced."""
+        self._temporary: Placed | None = None
+        cache.watch, cache.unwatch = self._watch, self._unwatch
+        mmu.is_code = self.is_traced
+        mmu.on_remap = self._on_remap
+        mmu.code_moved = self._on_code_moved
+        physical.written = self._on_written
+
+    # Pages of code --------------------------------------------------------------------------------------------
+
+    def verify_page(self, page: int) -> None:
+        """From now on fragments of this page check their source when entered, and stores go unseen."""
+        self.cache.invalidate(page, 0, PAGE, "verify")
+        self.verified.add(page)
+
+    def is_traced(self, page: int) -> bool:
+        """Whether stores to a guest-physical page must be seen."""
+        return page in self._physical.watched and page not in self.verified
+
+    def _watch(self, page: int) -> None:
+        self._physical.watched.add(page)
+        if page not in self.verified:
+            self._mmu.protect(page)
+
+    def _unwatch(self, page: int) -> None:
+        self._physical.watched.discard(page)
+
+    def _on_written(self, page: int, first: int, last: int) -> None:
+        if page not in self.verified:
+            self.cache.invalidate(page, first, last, "written")
+
+    def _on_remap(self, first: int, count: int) -> None:
+        for page in (
+            range(first, first + count)
+            if count < 1024
+            else [p for p in self.cache.pages() if first <= p < first + count]
+        ):
+            self.cache.invalidate(page, 0, PAGE, "remapped")
+
+    # Finding ----------------------------------------------------------------------------------------------------
+
+    def _on_code_moved(self, space: Space, page: int) -> None:
+        """A linear page of code may be mapped another way: nothing may lead to its fragments unchecked."""
+        space.code.pop(2 * page, None)
+        space.code.pop(2 * page + 1, None)
+        self._mmu.forget_global(page)
+        for placed in space.fragments.pop(page, ()):
+            if len(placed.pages) > 1:
+                self.cache.remove(placed, "moved")
+                continue
+            self.cache.withdraw(placed)
+            for way in [way for way in placed.incoming if way.placed.linear >> 12 != page]:
+                self.cache.unchain(way)
+
+    def _update_mode(self) -> None:
+        """The CPU is in another mode or address space: other fragments, another lookup table."""
+        cpu = self._cpu
+        cpu.mode_changed = False
+        mode = self.mode = mode_of(cpu)
+        self._host.set_user(mode.user)
+        self._paging = bool(cpu.cr0 & CR0_PG)
+        key = (mode, cpu.segments[CS].base, self._paging)
+        context = self._contexts.get(key)
+        if context is None:
+            if len(self._contexts) >= MAX_CONTEXTS:
+                self.cache.flush()
+                self._contexts.clear()
+            context = self._contexts[key] = len(self._contexts) + 1
+        self._context = context
+        tables = self.cache.tables
+        if mode.step:
+            self._table = 0
+            self._quads[layout.TABLE // 8] = tables.never
+        else:
+            self._table = tables.table(context << 24 | self._mmu.space.number)
+            self._quads[layout.TABLE // 8] = tables.address(self._table)
+
+    def _locate(self, variant: int) -> Key:
+        """The key of the fragment at EIP.  Raises ``GuestFault``."""
+        cpu = self._cpu
+        if cpu.mode_changed:
+            self._update_mode()
+        segment = cpu.segments[CS]
+        eip = cpu.eip
+        if eip > segment.limit:
+            raise GuestFault(GENERAL_PROTECTION, 0)
+        return self._context | variant, eip, self._mmu.code_address(segment.base + eip & 0xFFFF_FFFF, self.mode.user)
+
+    def find(self) -> Placed:
+        """The fragment at EIP, translated if need be, and published to indirect branches."""
+        key = self._locate(0)
+        placed = self.cache.lookup(key)
+        if placed is None:
+            if self.mode.step:
+                placed = self._translate(key, max_insns=1, single_block=True)
+            else:
+                placed = self._translate(key)
+        if not self.mode.step and self.cache.publish(self._table, placed) and self._paging:
+            fragments = self._mmu.space.fragments
+            page = placed.linear >> 12
+            fragments.setdefault(page, []).append(placed)
+            if len(placed.pages) > 1:
+                fragments.setdefault(page + 1 & 0xF_FFFF, []).append(placed)
+        return placed
+
+    def find_step(self) -> Placed:
+        """A fragment of the one instruction at EIP, which leaves for the VMM after it."""
+        key = self._locate(STEP)
+        return self.cache.lookup(key) or self._translate(key, max_insns=1, single_block=True)
+
+    def find_short(self, left: int) -> Placed:
+        """A fragment of one block at EIP of at most *left* instructions, or one more if that belongs to MOV SS."""
+        key = self._locate(SINGLE)
+        placed = self.cache.lookup(key) or self._translate(key, single_block=True)
+        if placed.insns <= left:
+            return placed
+        if self._temporary is not None:
+            self.cache.remove(self._temporary)
+        placed = self._temporary = self._translate(key, max_insns=left, single_block=True, keep=False)
+        return placed
+
+    def _translate(self, key: Key, max_insns: int = MAX_INSNS, single_block: bool = False, keep: bool = True) -> Placed:
+        start = perf_counter()
+        _, eip, physical = key
+        cpu, mode, mmu = self._cpu, self.mode, self._mmu
+        segment = cpu.segments[CS]
+        linear = segment.base + eip & 0xFFFF_FFFF
+        room = min(PAGE - (linear & 0xFFF), segment.limit + 1 - eip)
+        code = self._physical.read(physical, room)
+        page = physical >> 12
+        beyond = segment.limit + 1 - eip - room
+        following: list[int] = []
+
+        def more() -> bytes:
+            """What follows the page's end: at most one more instruction."""
+            if beyond <= 0:
+                raise GuestFault(GENERAL_PROTECTION, 0)
+            address = mmu.code_address(linear + room & 0xFFFF_FFFF, mode.user)
+            following.append(address >> 12)
+            return self._physical.read(address, min(15, beyond))
+
+        verify = page in self.verified
+        try:
+            fragment = self._translator.translate(code, more, eip, mode, segment.base, max_insns, single_block, verify)
+        except (Truncated, TooLong):
+            raise GuestFault(GENERAL_PROTECTION, 0) from None
+        if following and following[0] in self.verified and not verify:
+            fragment = self._translator.translate(code, more, eip, mode, segment.base, max_insns, single_block, True)
+        placed = self.cache.insert(key, fragment, _pages(page, physical & 0xFFF, fragment, following), keep)
+        self._seconds["translate"] += perf_counter() - start
+        return placed
+
+    def chain(self, way: Way, placed: Placed) -> None:
+        """Chain a direct exit, if the link holds as long as both fragments do."""
+        if way.placed.key[0] & STEP or self.mode.step or way.placed is self._temporary:
+            return
+        here, there = way.placed.linear >> 12, placed.linear >> 12
+        if not self._paging or (len(placed.pages) == 1 and (here == there or self._mmu.is_global(there))):
+            self.cache.chain(way, placed)
+        else:
+            self.cache.chain_by_lookup(way)
+
+
+def _pages(page: int, first: int, fragment: Fragment, following: list[int]) -> tuple[tuple[int, int, int], ...]:
+    """Where a fragment's source stands: (page, first byte, last byte + 1), one or two."""
+    end = first + fragment.length
+    if end <= PAGE or not following:
+        return ((page, first, min(end, PAGE)),)
+    return ((page, first, PAGE), (following[0], 0, end - PAGE))
