@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -18,12 +18,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from devices.bus import PortBus
-from devices.core import NEVER, SECOND, Clock, Device, Line
+from devices.core import NEVER, SECOND, Clock, Device, Line, Mmio, Ports
+from devices.dma import Dma
+from devices.fdc import Drive, Fdc
 from devices.i8042 import I8042
+from devices.ide import AtaDisk, Cdrom, IdeChannel
+from devices.ioapic import IoApic
+from devices.lapic import DIVIDE, EOI, ICR_LOW, INITIAL_COUNT, LVT_LINT0, LVT_TIMER, SVR, TPR, LocalApic
 from devices.pic import PicPair
 from devices.pit import Pit
 from devices.ports import DebugConsole, DebugExit, PostPort, SystemPortA, SystemPortB
 from devices.rtc import REG_B, REG_C, Rtc, RtcState
+from devices.uart import Uart, UartState
+
+MMIO_PORTS = 0x8000
 
 
 @dataclass
@@ -34,10 +42,12 @@ class Bench:
     clock: Clock
     outputs: dict[str, Line] = field(default_factory=dict)
     """Lines that the device drives."""
-    inputs: list[Line] = field(default_factory=list)
+    inputs: Sequence[Line] = ()
     """Lines that the traffic drives."""
-    pokes: list[Callable[[int], object]] = field(default_factory=list)
+    pokes: Sequence[Callable[[int], object]] = ()
     """What the outside world does to the device, with a random number 0..255."""
+    mmio: tuple[int, ...] = ()
+    """Offsets of memory-mapped registers that the traffic reads and writes."""
     after_reset: Callable[[object], object] = lambda state: state
     """What of the state is as at power-on after a reset."""
 
@@ -50,6 +60,20 @@ class Bench:
         self.bus = PortBus()
         self.bus.attach(self.device)
         self.port_numbers = [p for run in self.device.ports() for p in range(run.first, run.first + run.count)]
+        for window in self.device.mmio() if self.mmio else ():
+            self._attach(window)
+
+    def _attach(self, window: Mmio) -> None:
+        """Give the registers of ``mmio`` port numbers: the traffic knows nothing else."""
+
+        def read(port: int, size: int) -> int:
+            return window.read(port - MMIO_PORTS, size)
+
+        def write(port: int, size: int, value: int) -> None:
+            window.write(port - MMIO_PORTS, size, value)
+
+        self.bus.attach(self.device, [Ports(MMIO_PORTS, 0x1000, read, write, (1, 2, 4))])
+        self.port_numbers += [MMIO_PORTS + offset for offset in self.mmio]
 
     def run_to(self, end: int) -> None:
         """As the run loop does: stop at every event."""
@@ -126,7 +150,106 @@ def debugexit() -> Bench:
     return Bench(DebugExit(lambda status: None, 0xF4, 4), Clock())
 
 
-SPECIMENS: list[Callable[[], Bench]] = [pic, pit, rtc, i8042, port61, port92, post, debugcon, debugexit]
+class Image:
+    """A disk or diskette in memory; whatever is written is forgotten with it."""
+
+    read_only = False
+
+    def __init__(self, sectors: int) -> None:
+        self.sectors = sectors
+        self.data = bytearray(512 * sectors)
+
+    def read(self, lba: int, count: int) -> bytes:
+        return bytes(self.data[512 * lba : 512 * (lba + count)])
+
+    def write(self, lba: int, data: bytes) -> None:
+        self.data[512 * lba : 512 * lba + len(data)] = data
+
+    def flush(self) -> None: ...
+
+
+class NoMemory:
+    """Physical memory with nothing in it."""
+
+    def read(self, address: int, size: int) -> bytes:
+        return b"\xff" * size
+
+    def write(self, address: int, data: bytes) -> None: ...
+
+
+def pins(state: object) -> object:
+    """Modem lines are another's; a register that holds nothing keeps its bits."""
+    assert isinstance(state, UartState)
+    return dataclasses.replace(state, modem_inputs=0)
+
+
+def uart() -> Bench:
+    clock, irq = Clock(), Line()
+    device = Uart(clock, irq, lambda data: None)
+    pokes = [
+        lambda n: device.receive(bytes((n,) * (n % 20))),
+        device.set_modem_inputs,
+        lambda n: device.receive_break(),
+    ]
+    return Bench(device, clock, {"irq": irq}, pokes=pokes, after_reset=pins)
+
+
+def dma() -> Bench:
+    device = Dma(NoMemory())
+    channels = [device.channel(n) for n in (0, 1, 2, 3, 5, 6, 7)]
+    pokes = [
+        lambda n: channels[n % 7].request(bool(n & 8)),
+        lambda n: channels[n % 7].read(n),
+        lambda n: channels[n % 7].write(bytes(n)),
+    ]
+
+    def no_requests(state: object) -> object:
+        for channel in channels:
+            channel.request(False)
+        return device.state
+
+    return Bench(device, Clock(), pokes=pokes, after_reset=no_requests)
+
+
+def fdc() -> Bench:
+    clock, irq = Clock(), Line()
+    device = Fdc(clock, irq, Dma(NoMemory()).channel(2), [Drive(Image(2880)), Drive()])
+
+    def but_for_change_lines(state: object) -> object:
+        return dataclasses.replace(device.state, drives=[])
+
+    return Bench(device, clock, {"irq": irq}, after_reset=but_for_change_lines)
+
+
+def ide() -> Bench:
+    irq = Line()
+    return Bench(IdeChannel(irq, (AtaDisk(Image(4096)), Cdrom(Image(1024)))), Clock(), {"irq": irq})
+
+
+def lapic() -> Bench:
+    clock = Clock()
+    device = LocalApic(clock, lambda: 0x77)
+    pokes = [
+        lambda n: device.acknowledge(),
+        lambda n: device.accept(n, n & 1, bool(n & 2)),
+        lambda n: device.write(SVR, 4, 0x1FF),
+        lambda n: device.write(TPR, 4, 0),
+        lambda n: device.write(INITIAL_COUNT, 4, 100 * n),
+    ]
+    registers = (TPR, EOI, SVR, ICR_LOW, LVT_TIMER, LVT_LINT0, INITIAL_COUNT, DIVIDE, 0x280, 0x200, 0x390)
+    return Bench(device, clock, {"intr": device.intr}, [device.lint0, device.lint1], pokes, registers)
+
+
+def ioapic() -> Bench:
+    device = IoApic(lambda vector, mode, level, destination, logical: bool(vector & 1))
+    pokes = [device.end_of_interrupt, lambda n: device.write(0, 4, 0x10 + n % 48)]
+    return Bench(device, Clock(), {}, list(device.pins), pokes, (0x00, 0x10))
+
+
+SPECIMENS: list[Callable[[], Bench]] = [
+    *(pic, pit, rtc, i8042, port61, port92, post, debugcon, debugexit),
+    *(uart, dma, fdc, ide, lapic, ioapic),
+]
 
 every_device = pytest.mark.parametrize("make", SPECIMENS, ids=lambda make: make.__name__)
 every_seed = pytest.mark.parametrize("seed", range(5))
@@ -318,7 +441,7 @@ class Traffic(RuleBasedStateMachine):
     def time_goes_on(self) -> None:
         if hasattr(self, "bench"):
             due = self.bench.device.next_event()
-            if due <= self.bench.clock.now:
+            if due <= self.bench.clock.now and due < NEVER:
                 self.bench.device.advance()
                 assert self.bench.device.next_event() > self.bench.clock.now
 
