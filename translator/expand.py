@@ -485,8 +485,11 @@ def string(e: Emitter, insn: Insn) -> int | None:
     """MOVS CMPS STOS LODS SCAS.
 
     In flat segments with 32-bit addresses the host runs them, REP included.  Otherwise a single step is run
-    on linear addresses in RSI and RDI, and the offsets are put back; REP is the VMM's.
+    on linear addresses in RSI and RDI, and the offsets are put back; REP is the VMM's.  It is under EFLAGS.TF too:
+    the trap comes after each step.
     """
+    if insn.rep and e.mode.step:
+        return None
     uses = _STRING_USES[insn.opcode & 0xFE]
     segments = e.mode.segments
     prefix = (b"\x66" if insn.opsize == 2 and insn.opcode & 1 else b"") + (bytes((insn.rep,)) if insn.rep else b"")

@@ -62,6 +62,8 @@ GUESTS = {
     "paging": Guest("kernel", cpu=CPU, why="its default CPU has no NX"),
     "processes": Guest("kernel", cpu=CPU, why="its default CPU has no NX"),
     "prisoner": Guest("kernel", cpu=CPU, why="its default CPU has no NX"),
+    "lazy_fpu": Guest("kernel"),
+    "single_step": Guest("kernel"),
     "prisoner_limits": Guest("kernel", qemu=False, why="TCG checks no limits, and reads before it modifies"),
     "tasks": Guest("kernel"),
     "protection": Guest("kernel", qemu=False, why="TCG checks no limits and no segment types at a use"),
