@@ -11,7 +11,7 @@ PACKAGES := gcc gcc-multilib nasm qemu-system-x86
 .PHONY: help setup packages run test check bench clean
 
 help:
-	@echo 'make run      set up, fetch the guests, boot GRUB from the BIOS, print the statistics'
+	@echo 'make run      set up, fetch the guests, boot Debian's kernel to a shell, print the statistics'
 	@echo 'make test     set up, fetch the guests, run all tests'
 	@echo 'make check    ruff, mypy --strict, and all tests'
 	@echo 'make bench    the benchmarks of perf/'

@@ -64,7 +64,8 @@ def pytest_runtest_makereport(
     report = yield
     if report.when == "call" and report.failed:
         none: list[Machine] = []
-        for n, machine in enumerate(item.stash.get(_MACHINES, none)):
+        machines: list[Machine] = item.stash.get(_MACHINES, none)
+        for n, machine in enumerate(machines):
             for title, text in _last_words(machine):
                 report.sections.append((f"machine {n}, {title}", text))
     return report

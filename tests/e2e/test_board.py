@@ -90,13 +90,10 @@ digit:  cmp al, 10
 @needs_nasm
 @pytest.mark.skipif(not shutil.which("qemu-system-i386"), reason="QEMU is the oracle")
 def test_without_firmware_the_chips_are_as_the_bios_leaves_them(tmp_path: Path) -> None:
-    kernel, log = assemble(STATE), tmp_path / "log"
-    subprocess.run(
-        [*["qemu-system-i386", "-m", "16", "-display", "none", "-nic", "none", "-device", "isa-debug-exit,iobase=0xf4,iosize=1"],
-         "-kernel", kernel, "-debugcon", f"file:{log}"],
-        timeout=30,
-        check=False,
-    )  # fmt: skip
+    kernel, log = str(assemble(STATE)), tmp_path / "log"
+    command = ["qemu-system-i386", "-m", "16", "-display", "none", "-nic", "none", "-kernel", kernel]
+    command += ["-debugcon", f"file:{log}", "-device", "isa-debug-exit,iobase=0xf4,iosize=1"]
+    subprocess.run(command, timeout=30, check=False)
     printed = []
     with Machine(kernel=kernel, memory="16M", debug_exit=DebugExit(0xF4, 1)) as machine:
         machine.on("output.debugcon", lambda vm, data: printed.append(data.decode()))
