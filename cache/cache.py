@@ -280,6 +280,7 @@ class TranslationCache:
                 way.target = None
             self.ways[way.number] = None
             self._free_numbers.append(way.number)
+        placed.ways = []  # no cycle keeps what is dropped
         self.withdraw(placed)
         if self._index.get(placed.key) is placed:
             del self._index[placed.key]

@@ -6,6 +6,7 @@ registers in the vCPU block, and end in ``_go``, which picks where emitted code 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from time import perf_counter
 
@@ -30,6 +31,9 @@ from vmm.vcpu import CR0_PG, CR0_WP, VCpu
 SINGLE, STEP = 1 << 24, 1 << 25
 """Variants of a context: fragments of one block, for a budget too small for the whole unit; and of one instruction."""
 MAX_CONTEXTS = 1 << 14
+GC_THRESHOLDS = (1_000_000, 20, 50)
+"""Allocations between garbage collections while the guest runs.  Translation makes many objects that stay: by default
+Python would spend a sixth of a boot looking through them."""
 PATIENCE = 16
 """Stores into a page with code after which its fragments verify themselves instead of being traced."""
 LONGEST_STORE = 16
@@ -120,9 +124,14 @@ class Engine:
     def run(self) -> None:
         """Run until ``stop``; raises what ends the run otherwise (``TripleFault``, a bug's exception)."""
         self.stopping = False
-        self._go(None)
-        if not self.stopping:
-            self.host.run(self._stubs.resume)
+        thresholds = gc.get_threshold()
+        gc.set_threshold(*GC_THRESHOLDS)
+        try:
+            self._go(None)
+            if not self.stopping:
+                self.host.run(self._stubs.resume)
+        finally:
+            gc.set_threshold(*thresholds)
 
     def stop(self) -> None:
         """End ``run`` at the next instruction boundary at which the VMM is in control."""
