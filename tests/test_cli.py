@@ -17,7 +17,7 @@ import pytest
 from vmm import cli
 from vmm.cli.options import RUN_OPTIONS, Draft, unescape
 from vmm.cli.parse import parse, properties
-from vmm.config import Channel, DebugExit, Drive, MachineConfig, Step
+from vmm.config import BrokenCell, Channel, DebugExit, Drive, MachineConfig, Step
 from vmm.errors import ExitStatus, ImageError, Unsupported
 from vmm.result import RunResult
 from vmm.stats import Stats
@@ -107,6 +107,11 @@ OPTIONS = [
     (["-display", "none"], {"display": "none"}),
     (["-device", "isa-debug-exit,iobase=0xf4,iosize=4"], {"debug_exit": DebugExit(0xF4, 4)}),
     (["-device", "isa-debug-exit"], {"debug_exit": DebugExit(0x501, 2)}),
+    (["-device", "broken-ram,address=0x123456,bit=3,stuck=0"], {"broken_ram": (BrokenCell(0x123456, 3, 0),)}),
+    (
+        ["-device", "broken-ram,address=1", "-device", "broken-ram,address=2"],
+        {"broken_ram": (BrokenCell(1), BrokenCell(2))},
+    ),
     (["-rtc", "base=2024-02-29T12:00:00,clock=vm"], {"rtc_base": datetime(2024, 2, 29, 12, tzinfo=UTC)}),
     (["-no-reboot"], {"reboot": False}),
     (["--timeout", "2.5"], {"timeout": 2.5}),
@@ -194,7 +199,12 @@ def test_names_of_options_are_unique() -> None:
         (["run", "-boot", "n"], 2, "-boot: 'n' is not one of a (floppy), c (hard disk), d (CD-ROM)"),
         (["run", "-serial", "tcp::1"], 2, "-serial: 'tcp::1' is not one of stdio, mon:stdio, file:PATH, null"),
         (["run", "-display", "gtk"], 2, "-display: 'gtk' is not one of text, none"),
-        (["run", "-device", "e1000"], 14, "-device: there is no device 'e1000', there are isa-debug-exit and VGA"),
+        (
+            ["run", "-device", "e1000"],
+            14,
+            "-device: there is no device 'e1000', there are isa-debug-exit, broken-ram and VGA",
+        ),
+        (["run", "-device", "broken-ram,bit=3"], 2, "-device broken-ram: address= is missing"),
         (["run", "-device", "isa-debug-exit,iobase=x"], 2, "-device isa-debug-exit: iobase: 'x' is not a number"),
         (["run", "-nic", "user"], 14, "-nic: 'user' is not supported, only none"),
         (["run", "-smp", "4"], 14, "-smp: '4' is not supported, only 1"),

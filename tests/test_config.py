@@ -6,7 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from vmm.config import GIB, KIB, MIB, Channel, DebugExit, Drive, MachineConfig, Step, configure, format_size, parse_size
+from vmm.config import (
+    GIB,
+    KIB,
+    MIB,
+    BrokenCell,
+    Channel,
+    DebugExit,
+    Drive,
+    MachineConfig,
+    Step,
+    configure,
+    format_size,
+    parse_size,
+)
 from vmm.errors import ExitStatus, VmmError
 
 
@@ -86,6 +99,10 @@ HERE = Path(__file__)
         ({"serial": (Channel("stdio"),) * 2}, USAGE, "only one of -serial, -debugcon and --bios-log can be stdio"),
         ({"debug_exit": DebugExit(0xF4, 3)}, USAGE, "-device isa-debug-exit: iosize must be 1, 2 or 4"),
         ({"debug_exit": DebugExit(0xFFFF, 2)}, USAGE, "-device isa-debug-exit: iobase must be a port (0 to 0xffff)"),
+        ({"broken_ram": (BrokenCell(0xA0000),)}, USAGE, "-device broken-ram: there is no RAM at 0xa0000"),
+        ({"broken_ram": (BrokenCell(128 * MIB),)}, USAGE, "-device broken-ram: there is no RAM at 0x8000000"),
+        ({"broken_ram": (BrokenCell(0, 8),)}, USAGE, "-device broken-ram: bit must be 0 to 7"),
+        ({"broken_ram": (BrokenCell(0, 0, 2),)}, USAGE, "-device broken-ram: stuck must be 0 or 1"),
         ({"debug_exit": DebugExit(-1, 1)}, USAGE, "-device isa-debug-exit: iobase must be a port (0 to 0xffff)"),
         ({"script": (Step("expect", "("),)}, USAGE, "--expect: '(' is not a regular expression: "),
         ({"fail_on": ("[",)}, USAGE, "--fail-on: '[' is not a regular expression: "),

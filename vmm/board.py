@@ -32,6 +32,7 @@ from devices.ports import (
 from devices.rtc import Rtc
 from devices.uart import Uart
 from devices.vga.core import TEXT_SIZE, Vga, Window
+from vmm import brokenram
 from vmm.apics import Apics
 from vmm.config import MachineConfig
 from vmm.disks import guess_geometry
@@ -92,6 +93,8 @@ class Board:
         for device in self.devices:
             self.bus.attach(device)
         self._map_memory()
+        for page in brokenram.install(engine.physical, config.broken_ram):
+            engine.fragments.verify_page(page)
         self.scheduler.deaf = self._is_deaf
 
     def _is_deaf(self) -> bool:

@@ -99,6 +99,15 @@ class DebugExit:
     iosize: int = 2
 
 
+@dataclass(frozen=True, slots=True)
+class BrokenCell:
+    """A bit of RAM that does not change: bit *bit* of the byte at guest-physical *address* is always *stuck*."""
+
+    address: int
+    bit: int = 0
+    stuck: int = 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineConfig:
     """A machine and a run of it."""
@@ -126,6 +135,8 @@ class MachineConfig:
     """Where the debug console at port 402h goes: SeaBIOS's log."""
     display: str = "text"
     debug_exit: DebugExit | None = None
+    broken_ram: tuple[BrokenCell, ...] = ()
+    """RAM cells that are broken on purpose."""
     rtc_base: datetime = RTC_BASE
     """The time of day at power-on."""
     apic: bool = False
@@ -213,6 +224,13 @@ def _check_ranges(config: MachineConfig) -> None:
             raise UsageError("-device isa-debug-exit: iosize must be 1, 2 or 4")
         if not 0 <= exit_port.iobase <= 0x1_0000 - exit_port.iosize:
             raise UsageError("-device isa-debug-exit: iobase must be a port (0 to 0xffff)")
+    for cell in config.broken_ram:
+        if not 0 <= cell.address < config.memory or 0xA_0000 <= cell.address < MIB:
+            raise UsageError(f"-device broken-ram: there is no RAM at {cell.address:#x}")
+        if not 0 <= cell.bit <= 7:
+            raise UsageError("-device broken-ram: bit must be 0 to 7")
+        if cell.stuck not in (0, 1):
+            raise UsageError("-device broken-ram: stuck must be 0 or 1")
 
 
 def _check_choices(config: MachineConfig) -> None:

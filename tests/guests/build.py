@@ -41,7 +41,7 @@ class Guest:
     qemu: bool = True
     """Does QEMU's TCG do what the hardware does?  If not, the expected text is the manual's."""
     arguments: tuple[str, ...] = ()
-    """More of QEMU's arguments, which ``vmm`` takes as well."""
+    """More of ``vmm``'s arguments, which QEMU takes as well."""
     why: str = ""
     """Why QEMU is no oracle, or must be told more."""
     append: str = ""
@@ -51,6 +51,11 @@ class Guest:
 
 
 CPU = "qemu32,+nx"
+
+BROKEN = (
+    *("-device", "broken-ram,address=0x423456,bit=3,stuck=1"),
+    *("-device", "broken-ram,address=0x424000,bit=0,stuck=0"),
+)
 
 GUESTS = {
     "bios_floppy": Guest("floppy", 0x21),
@@ -63,6 +68,7 @@ GUESTS = {
     "processes": Guest("kernel", cpu=CPU, why="its default CPU has no NX"),
     "prisoner": Guest("kernel", cpu=CPU, why="its default CPU has no NX"),
     "lazy_fpu": Guest("kernel"),
+    "broken_ram": Guest("kernel", qemu=False, arguments=BROKEN, why="it has no such device"),
     "single_step": Guest("kernel"),
     "prisoner_limits": Guest("kernel", qemu=False, why="TCG checks no limits, and reads before it modifies"),
     "tasks": Guest("kernel"),

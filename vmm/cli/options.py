@@ -12,6 +12,7 @@ from vmm.cli.parse import Option, properties
 from vmm.config import (
     SLOTS,
     TECHNIQUES,
+    BrokenCell,
     Channel,
     DebugExit,
     Drive,
@@ -35,6 +36,7 @@ class Draft:
     """Interface, place (None: the next free one) and the other fields of ``Drive``."""
     script: list[Step] = field(default_factory=list)
     fail_on: list[str] = field(default_factory=list)
+    broken_ram: list[BrokenCell] = field(default_factory=list)
     snapshot: bool = False
     nographic: bool = False
     stats: bool = False
@@ -58,6 +60,7 @@ class Draft:
         settings["drives"] = self._place_drives()
         settings["script"] = tuple(self.script)
         settings["fail_on"] = tuple(self.fail_on)
+        settings["broken_ram"] = tuple(self.broken_ram)
         if self.stats_json is not None:
             check_output("--stats-json", self.stats_json)
         return configure(**settings)
@@ -218,11 +221,17 @@ def _device(draft: Draft, value: str) -> None:
         _only(given, {"iobase", "iosize"}, "-device isa-debug-exit")
         numbers = {key: _number(text, f"-device isa-debug-exit: {key}") for key, text in given.items()}
         draft.settings["debug_exit"] = DebugExit(**numbers)
+    elif name == "broken-ram":
+        _only(given, {"address", "bit", "stuck"}, "-device broken-ram")
+        if "address" not in given:
+            raise UsageError("-device broken-ram: address= is missing")
+        numbers = {key: _number(text, f"-device broken-ram: {key}") for key, text in given.items()}
+        draft.broken_ram.append(BrokenCell(**numbers))
     elif name == "VGA" and set(given) <= {"romfile"}:
         if "romfile" in given:
             draft.settings["vgabios"] = Path(given["romfile"])
     else:
-        raise Unsupported(f"-device: there is no device {value!r}, there are isa-debug-exit and VGA")
+        raise Unsupported(f"-device: there is no device {value!r}, there are isa-debug-exit, broken-ram and VGA")
 
 
 def _debug_items(text: str) -> tuple[str, ...]:
@@ -311,7 +320,12 @@ RUN_OPTIONS: tuple[Option[Draft], ...] = (
     ),
     _row("display", "text|none", "show the text screen on the terminal (text)", _set("display")),
     _row("nographic", "", "no screen; COM1 is the terminal, Ctrl-A x leaves", _flag("nographic")),
-    _row("device", "isa-debug-exit,iobase=,iosize=", "lets the guest choose the exit status", _device),
+    _row(
+        "device",
+        "isa-debug-exit,iobase=,iosize=|broken-ram,address=,bit=,stuck=",
+        "lets the guest choose the exit status; a bit of RAM that never changes",
+        _device,
+    ),
     _row("rtc", "base=,clock=vm", "the time at power-on (2020-01-01)", _rtc),
     _row("no-reboot", "", "a reset ends the run", _constant("reboot", False)),
     _row("timeout", "SECONDS", "end the run after this wall time, status 124", _set("timeout", _seconds)),
