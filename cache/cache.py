@@ -20,6 +20,11 @@ class Way:
 
     __slots__ = ("exit", "number", "placed", "target")
 
+    @property
+    def eip(self) -> int:
+        """The guest EIP that the exit names."""
+        return self.exit.eip + self.placed.shift & 0xFFFF_FFFF
+
     def __init__(self, number: int, placed: Placed, exit_: Exit) -> None:
         self.number = number
         self.placed = placed
@@ -42,7 +47,7 @@ class Placed:
         "live",
         "pages",
         "point_offsets",
-        "points",
+        "points", "shift",
         "size",
         "slots",
         "ways",
@@ -62,6 +67,8 @@ class Placed:
         self.pages = pages
         """(guest-physical page number, first byte, last byte + 1 within it) of the source."""
         self.points = fragment.points
+        self.shift = fragment.shift
+        """What has to be added to the EIPs of points and exits."""
         self.point_offsets = [p.at for p in fragment.points]
         self.ways: list[Way] = []
         self.incoming: set[Way] = set()

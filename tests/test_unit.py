@@ -180,3 +180,25 @@ def test_every_host_instruction_belongs_to_a_guest_instruction(fragments: list[t
         assert {p.eip for p in fragment.points} <= boundaries
         assert all(0 <= p.refund <= fragment.insns for p in fragment.points)
         assert all(0 <= e.refund < fragment.insns + 1 for e in fragment.exits)
+
+
+def test_a_moved_unit_is_the_unit_translated_there(fragments: list[tuple[bytes, Fragment]]) -> None:
+    translator = Translator()
+    moved = 0
+    for page, fragment in fragments:
+        if not fragment.movable:
+            continue
+        there = fragment.eip + 0x0123_4000 & 0xFFFF_FFFF
+        expected = translator.translate(
+            page, lambda: b"", there, fragment.mode, fragment.cs_base, max_insns=fragment.insns
+        )
+        if expected.insns != fragment.insns:
+            continue
+        other = fragment.moved(there)
+        assert (other.code, other.start, other.eip) == (expected.code, expected.start, expected.eip)
+        assert [e.eip + other.shift & 0xFFFF_FFFF for e in other.exits] == [e.eip for e in expected.exits]
+        assert [p.eip + other.shift & 0xFFFF_FFFF for p in other.points] == [
+            p.eip & 0xFFFF_FFFF for p in expected.points
+        ]
+        moved += 1
+    assert moved or not any(f.movable for _, f in fragments)

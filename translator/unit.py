@@ -83,6 +83,22 @@ class Fragment(NamedTuple):
     """Guest bytes from there."""
     treatments: dict[str, int]
     """How many instructions of each treatment."""
+    relocations: tuple[tuple[int, int], ...] = ()
+    """(host offset, sign) of 32-bit words that move with the unit's EIP or against it."""
+    movable: bool = False
+    """The same bytes at another EIP have the same translation but for the relocations."""
+    shift: int = 0
+    """What has to be added to the EIPs of exits and points."""
+
+    def moved(self, eip: int) -> Fragment:
+        """The translation of the same bytes at another EIP, with the same CS base; the fragment must be movable."""
+        shift = eip - (self.eip - self.shift) & 0xFFFF_FFFF
+        delta = shift - self.shift
+        code = self.code.copy()
+        for at, sign in self.relocations:
+            word = int.from_bytes(code[at : at + 4], "little") + sign * delta & 0xFFFF_FFFF
+            code[at : at + 4] = word.to_bytes(4, "little")
+        return self._replace(code=code, eip=eip, start=self.start + delta & 0xFFFF_FFFF, shift=shift)
 
 
 Leaving = tuple[int, str, int, Insn | None, int, int, bool]
@@ -244,6 +260,8 @@ class _Layout:
         self.jumps: list[tuple[int, int]] = []  # (position of rel32, leader)
         self.leaving: list[Leaving] = []
         self.labels: dict[int, int] = {}  # leader -> host offset
+        self.relocations: list[tuple[int, int]] = []
+        self.movable = not verify
         last_at, last = pieces[-1]
         self.length = last_at + last.insn.length
 
@@ -254,9 +272,9 @@ class _Layout:
         code = self.code
         linear = self.cs_base + self.eip & 0xFFFF_FFFF
         self.points.append(Point(0, self.eip, 0, ()))
-        code += b"\x47\x0f\xb6\x8c\x07" + (-linear & 0xFFFF_FFFF).to_bytes(
-            4, "little"
-        )  # movzx r9d, byte [r15+r8-linear]
+        self.relocations.append((len(code) + 5, -1))
+        code += b"\x47\x0f\xb6\x8c\x07"  # movzx r9d, byte [r15 + r8 - linear]
+        code += (-linear & 0xFFFF_FFFF).to_bytes(4, "little")
         entry = len(code)
         if self.verify:
             self._compare(source[: self.length], linear)
@@ -280,6 +298,8 @@ class _Layout:
             linear,
             self.length,
             treatments,
+            tuple(self.relocations),
+            self.movable,
         )
 
     # Blocks ------------------------------------------------------------------------------------------
@@ -346,6 +366,7 @@ class _Layout:
         at, piece = self.pieces[end - 1]
         eip, after = self.eip + at & 0xFFFF_FFFF, self.eip + at + piece.insn.length
         if piece.kind == BRANCH:
+            self.movable &= piece.insn.opsize == 4
             getattr(self, "_" + piece.insn.row.how)(piece.insn, after, self._internal(piece, at + piece.insn.length))
         elif piece.kind == CALLOUT:
             kind = "undefined" if piece.insn.row is UNDEFINED else "callout"
@@ -428,6 +449,7 @@ class _Layout:
         slot = stack(e, -size, size, True)
         imm = (after & (1 << 8 * size) - 1).to_bytes(size, "little")
         e.op(b"\xc7", 0, slot, imm, b"\x66" if size == 2 else b"")
+        self.relocations.append((len(self.code) + len(e.code) - 4, 1))
         if park:
             e.op(b"\x8b", R10, block_operand(layout.SCRATCH), wide=True)
         move_stack_pointer(e, -size)
@@ -515,6 +537,7 @@ class _Layout:
             if kind == "direct":
                 lookup = len(code)
                 linear = self.cs_base + eip & 0xFFFF_FFFF
+                self.relocations.append((lookup + 2, 1))
                 code += b"\x41\xb8" + linear.to_bytes(4, "little") + _INDIRECT  # mov r8d, linear
             self.exits.append(Exit(kind, eip, stub, number, tuple(jumps), lookup, insn, vector, refund))
             for at in jumps:

@@ -253,7 +253,7 @@ class Engine:
 
     def _exit_direct(self, way: Way) -> None:
         self.stats.exits["direct"] += 1
-        self.cpu.eip = way.exit.eip
+        self.cpu.eip = way.eip
         if self.fragments.mode.step:
             self._trap = True
         self._go(way)
@@ -265,7 +265,7 @@ class Engine:
         self.stats.exits["callout"] += 1
         if exit_.refund:
             self.budget.refund(exit_.refund)
-        self.cpu.eip = exit_.eip
+        self.cpu.eip = way.eip
         self._emulate(insn)
         self._go(None)
 
@@ -293,21 +293,21 @@ class Engine:
         """A check in emitted code failed: a segment limit or a right."""
         self.stats.exits["segment"] += 1
         self.budget.refund(way.exit.refund)
-        self.cpu.eip = way.exit.eip
+        self.cpu.eip = way.eip
         self._deliver(GuestFault(way.exit.vector, 0))
         self._go(None)
 
     def _exit_undefined(self, way: Way) -> None:
         self.stats.exits["undefined"] += 1
         self.budget.refund(1)
-        self.cpu.eip = way.exit.eip
+        self.cpu.eip = way.eip
         self._deliver(GuestFault(UNDEFINED_OPCODE))
         self._go(None)
 
     def _exit_changed(self, way: Way) -> None:
         """A fragment that verifies itself found its source changed."""
         self.stats.exits["changed"] += 1
-        self.cpu.eip = way.exit.eip
+        self.cpu.eip = way.eip
         self.cache.remove(way.placed, "changed")
         self._go(None)
 
@@ -423,7 +423,7 @@ class Engine:
             quads[layout.GPR // 8 + n] = registers[n]
         quads[layout.FLAGS // 8] = flags & (layout.ARITHMETIC | layout.DF) | 2
         quads[layout.BUDGET // 8] = registers[14] + point.refund
-        self.cpu.eip = point.eip
+        self.cpu.eip = point.eip + placed.shift
         return point
 
     def _on_budget(self, address: int) -> None:

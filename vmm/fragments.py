@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
+from typing import NamedTuple
+
+from lru import LRU
 
 from cache.cache import Key, Placed, TranslationCache, Way
 from translator import layout
@@ -21,7 +25,23 @@ from vmm.vcpu import CR0_PG, VCpu
 SINGLE, STEP = 1 << 24, 1 << 25
 """Variants of a context: fragments of one block, for an exact deadline; and of one instruction, to run alone."""
 MAX_CONTEXTS = 1 << 14
+MAX_KNOWN = 16_384
+"""Translations that are remembered, about 3 KiB each."""
 GENERAL_PROTECTION = 13
+
+
+class Known(NamedTuple):
+    """A translation that may serve again: at another address, or after it was evicted."""
+
+    source: bytes
+    """The guest's bytes."""
+    room: int
+    """How many bytes could have been translated: to the end of the page or of the segment."""
+    fragment: Fragment
+
+    def matches(self, code: bytes, cs_base: int) -> bool:
+        """The same bytes, with as much room, stand there now."""
+        return len(code) == self.room and code.startswith(self.source) and self.fragment.cs_base == cs_base
 
 
 class Fragments:
@@ -54,6 +74,10 @@ class Fragments:
         self._paging = False
         self.verified: set[int] = set()
         """Guest-physical pages whose fragments check their source when entered, and that are not traced."""
+        self._known: LRU[tuple[Mode, int, int], Known] = LRU(MAX_KNOWN)
+        """Translations by mode, variant and guest-physical address."""
+        self.recalled = 0
+        """Units that needed no translation because their bytes were known."""
         self._temporary: Placed | None = None
         cache.watch, cache.unwatch = self._watch, self._unwatch
         mmu.is_code = self.is_traced
@@ -195,15 +219,28 @@ class Fragments:
             return self._physical.read(address, min(15, beyond))
 
         verify = page in self.verified
-        try:
-            fragment = self._translator.translate(code, more, eip, mode, segment.base, max_insns, single_block, verify)
-        except (Truncated, TooLong):
-            raise GuestFault(GENERAL_PROTECTION, 0) from None
-        if following and following[0] in self.verified and not verify:
-            fragment = self._translator.translate(code, more, eip, mode, segment.base, max_insns, single_block, True)
+        known = self._known.get((mode, key[0] >> 24, physical)) if keep else None
+        if known is not None and not verify and known.matches(code, segment.base):
+            fragment = known.fragment.moved(eip)
+            self.recalled += 1
+        else:
+            fragment = self._make(code, more, eip, max_insns, single_block, verify)
+            if following and following[0] in self.verified and not verify:
+                fragment = self._make(code, more, eip, max_insns, single_block, True)
+            if keep and fragment.movable and not following:
+                self._known[mode, key[0] >> 24, physical] = Known(code[: fragment.length], len(code), fragment)
         placed = self.cache.insert(key, fragment, _pages(page, physical & 0xFFF, fragment, following), keep)
         self._seconds["translate"] += perf_counter() - start
         return placed
+
+    def _make(
+        self, code: bytes, more: Callable[[], bytes], eip: int, max_insns: int, single_block: bool, verify: bool
+    ) -> Fragment:
+        base = self._cpu.segments[CS].base
+        try:
+            return self._translator.translate(code, more, eip, self.mode, base, max_insns, single_block, verify)
+        except (Truncated, TooLong):
+            raise GuestFault(GENERAL_PROTECTION, 0) from None
 
     def chain(self, way: Way, placed: Placed) -> None:
         """Chain a direct exit, if the link holds as long as both fragments do."""
