@@ -414,7 +414,7 @@ def popf(e: Emitter, insn: Insn) -> int | None:
 
 def rdtsc(e: Emitter, insn: Insn) -> int | None:
     """RDTSC from the instruction budget: it ends a block, so that r14 is exact."""
-    if e.mode.user:
+    if not e.mode.tsc:
         return None
     e.glue(
         f"mov rax, r14; not rax; lea rax, [rax*8+8]; mov r8, [r15+{layout.TSC_BASE}]; lea rax, [rax+r8];"

@@ -38,3 +38,5 @@ class Mode(NamedTuple):
     """EFLAGS.TF: a trap after each instruction."""
     segments: tuple[int, int, int, int, int, int]
     """Classes of ES CS SS DS FS GS."""
+    tsc: bool = True
+    """CPL 0, or CR4.TSD is clear: RDTSC is allowed."""

@@ -19,7 +19,7 @@ _WORD = 0xFFFF_FFFF_FFFF_FFFF
 class Budget:
     """r14 while the VMM is in control (*quads* is the vCPU block), and what it means."""
 
-    __slots__ = ("_deadline", "_due", "_quads", "exact", "idle_ns", "soft")
+    __slots__ = ("_deadline", "_due", "_quads", "exact", "idle_ns", "soft", "tsc_offset")
 
     def __init__(self, quads: memoryview) -> None:
         self._quads = quads
@@ -31,6 +31,8 @@ class Budget:
         self.exact = False
         self.idle_ns = 0
         """Guest nanoseconds that passed without instructions."""
+        self.tsc_offset = 0
+        """What the guest added to the TSC (WRMSR), in its ticks of a nanosecond."""
         quads[_BUDGET] = BUDGET_BASE
 
     @property
@@ -42,6 +44,11 @@ class Budget:
     def now(self) -> int:
         """Guest time in nanoseconds."""
         return NS_PER_INSN * self.insns + self.idle_ns
+
+    @property
+    def tsc(self) -> int:
+        """The time-stamp counter."""
+        return self.now + self.tsc_offset & _WORD
 
     @property
     def is_over(self) -> bool:
@@ -66,7 +73,7 @@ class Budget:
         self._due = BUDGET_BASE
         self.soft, self.exact = soft, exact
         self._quads[_BUDGET] = BUDGET_BASE + insns - now
-        self._quads[_TSC] = NS_PER_INSN * (insns + BUDGET_BASE) + self.idle_ns & _WORD
+        self._quads[_TSC] = NS_PER_INSN * (insns + BUDGET_BASE) + self.idle_ns + self.tsc_offset & _WORD
 
     def refund(self, insns: int) -> None:
         """Give back instructions that were taken off but not executed (negative: take them off)."""

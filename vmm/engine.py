@@ -39,6 +39,7 @@ PATIENCE = 16
 LONGEST_STORE = 16
 GENERAL_PROTECTION, DEBUG, NMI_VECTOR, UNDEFINED_OPCODE = 13, 1, 2, 6
 DR6_BS = 1 << 14
+TSC_MSR = 0x10
 
 
 class Engine:
@@ -60,6 +61,7 @@ class Engine:
         self._paging_bits = (0, 0, 0)
         self._quads = host.block.cast("Q")
         self.budget = Budget(self._quads)
+        self.cpu.tsc = lambda: self.budget.tsc
         self._quads[layout.ATTENTION // 8] = layout.VCPU_BLOCK
         code, self._stubs = stubs.build(layout.TC_BASE)
         host.code[: len(code)] = code
@@ -532,6 +534,11 @@ class Engine:
     def _on_control_change(self, name: str) -> None:
         """A control register or MSR changed: mirror what concerns the host, drop shadows that it concerns."""
         cpu = self.cpu
+        if name == "tsc":
+            budget = self.budget
+            budget.tsc_offset = cpu.msr.get(TSC_MSR, 0)
+            budget.set(budget.insns + budget.left, budget.soft, budget.exact)
+            return
         self.host.set_control(cpu.cr0, cpu.cr4)
         paging = (cpu.cr0 & (CR0_PG | CR0_WP), cpu.cr4 & (CR4_PSE | CR4_PAE), cpu.msr.get(EFER, 0))
         if paging == self._paging_bits and name not in ("cr3", "cr4"):

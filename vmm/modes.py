@@ -7,6 +7,8 @@ from translator.layout import CS, SS
 from translator.mode import BASED, CHECKED, FLAT, WORD, Mode
 from vmm.vcpu import ATTR_CODE, ATTR_EXPAND_DOWN, ATTR_PRESENT, ATTR_WRITABLE, CR0_PE, CR0_PG, Segment, VCpu
 
+CR4_TSD = 0x4
+
 
 def _class_of(segment: Segment, is_code: bool, real: bool) -> int:
     """The class of a segment for accesses by emitted code."""
@@ -40,5 +42,6 @@ def mode_of(cpu: VCpu) -> Mode:
         io=not cpu.cr0 & CR0_PE or cpu.cpl <= cpu.iopl,
         supervisor=cpu.cpl == 0,
         step=bool(flags & layout.TF),
+        tsc=cpu.cpl == 0 or not cpu.cr4 & CR4_TSD,
         segments=(classes[0], classes[1], classes[2], classes[3], classes[4], classes[5]),
     )

@@ -48,7 +48,6 @@ class Scheduler:
         engine.on_deadline = self.on_deadline
         engine.on_halt = self.on_halt
         engine.cpu.ports = self
-        engine.cpu.tsc = lambda: engine.now
 
     def start(self, devices: Iterable[Device]) -> None:
         """Take the devices that have events of their own, and arm the first deadline."""
