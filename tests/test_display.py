@@ -9,7 +9,6 @@ import pytest
 from devices.vga.text import Cursor, TextScreen
 from vmm.display import NO_TEXT, ScreenDisplay, StreamDisplay
 
-
 HOME = Cursor(0, 0, True)
 
 
