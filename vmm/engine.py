@@ -482,6 +482,13 @@ class Engine:
         self._ends.append(end)
         quads[layout.RESUME // 8] = placed.entry
 
+    def after_step(self, call: Callable[[], None]) -> None:
+        """Do *call* when the instruction that runs alone has run; now if none does."""
+        if self._ends:
+            self._ends.append(call)
+        else:
+            call()
+
     def _end_step(self) -> None:
         ends, self._ends = self._ends, []
         for end in ends:

@@ -100,11 +100,7 @@ class Scheduler:
             time = device.next_event()
             if time != self._times[device]:
                 self._times[device] = time
-                ends = self._engine._ends
-                if ends:
-                    ends.append(self._arm)
-                else:
-                    self._arm()
+                self._engine.after_step(self._arm)
 
     def poll(self, device: Device) -> None:
         """Ask a device for its next event again, after something happened to it."""
