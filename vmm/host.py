@@ -134,6 +134,11 @@ class Host:
                 raise MemoryError("the arena of shadow page tables is full")
         return TABLES + at
 
+    @property
+    def tables_left(self) -> int:
+        """How many more tables ``new_table`` can give."""
+        return len(self._free_tables) + (self._tables_size - self._next_table) // PAGE
+
     def quads_of(self, table: int) -> memoryview:
         """The 512 entries of a page table."""
         at = (table - TABLES) // 8

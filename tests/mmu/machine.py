@@ -22,6 +22,11 @@ WINDOW = 0x4000_0000
 """Linear addresses from here on are translated in the tests."""
 
 
+def page_fault(fault: GuestFault) -> tuple[int, int]:
+    """(error code, CR2) of a #PF."""
+    return fault.error or 0, fault.cr2 or 0
+
+
 @dataclass(frozen=True)
 class Format:
     """How page tables look and what the processor checks."""
@@ -99,8 +104,7 @@ class Paged:
         try:
             return self.mmu.walker.translate(linear, how == "write", user, how == "fetch")[0]
         except GuestFault as fault:
-            assert fault.vector == 14 and fault.error is not None and fault.cr2 is not None
-            return fault.error, fault.cr2
+            return page_fault(fault)
 
     def host_entry(self, linear: int) -> tuple[int, bool, bool] | None:
         """(host-physical page, writable, user) of the shadow's entry in the current space."""

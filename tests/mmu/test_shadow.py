@@ -97,7 +97,7 @@ def test_code_is_looked_for_again_after_its_page_was_stepped_over() -> None:
     assert machine.mmu.code_address(WINDOW, False) == FRAME
     machine.mmu.open(WINDOW, machine.host.new_frames(PAGE))()
     assert machine.host_entry(WINDOW) is None
-    machine.map(WINDOW, FRAME + PAGE, RW)
+    machine.put(machine.lower(WINDOW), FRAME + PAGE | RW)
     machine.mmu.invalidate(WINDOW)
     assert moved == [WINDOW >> 12]
     assert machine.mmu.code_address(WINDOW, False) == FRAME + PAGE
@@ -204,7 +204,9 @@ class Guests(RuleBasedStateMachine):
             return
         self.fresh.add(linear)
         entry = self.machine.host_entry(linear)
-        assert entry is not None and (entry[1] or not write) and (entry[2] or not user)
+        assert entry is not None
+        assert entry[1] or not write
+        assert entry[2] or not user
 
     def walk(self, linear: int, write: bool, user: bool) -> int | None:
         try:

@@ -7,7 +7,23 @@ import itertools
 import pytest
 
 from tests.mmu.machine import (
-    DIRECTORY, FRAME, NX, PAGE, POINTERS, PS, RAM, TABLE, WINDOW, A, D, Format, G, P, Paged, U, W,
+    DIRECTORY,
+    FRAME,
+    NX,
+    PAGE,
+    POINTERS,
+    PS,
+    RAM,
+    TABLE,
+    WINDOW,
+    A,
+    D,
+    Format,
+    G,
+    P,
+    Paged,
+    U,
+    W,
 )  # fmt: skip
 from vmm.errors import GuestFault
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from vmm.errors import GuestFault
 from vmm.host import DATA, PAGE, PRESENT, USER, WRITABLE, Host
 from vmm.mmu.shadow import Shadow, Space
-from vmm.mmu.walk import CR4_PAE, MASK, Source, Walker
+from vmm.mmu.walk import ABOVE, CR4_PAE, MASK, Source, Walker
 from vmm.physical import DEVICE, EXACT, NOTHING, RAM, ROM, PhysicalMemory
 from vmm.vcpu import CR0_PG, VCpu
 
@@ -139,7 +139,8 @@ class Mmu:
             self._host.flush_tlb()
 
     def set_a20(self, mask: int) -> None:
-        """The A20 gate: *mask* is ANDed to physical addresses."""
+        """The A20 gate: *mask*, of 32 bits, is ANDed to physical addresses."""
+        mask |= ABOVE
         if mask != self.walker.a20:
             self.walker.a20 = mask
             self.flush()

@@ -20,6 +20,8 @@ from vmm.mmu.walk import LARGE, UNPAGED, Source
 from vmm.physical import PhysicalMemory
 
 MAX_SPACES = 48
+SPARE_TABLES = 64
+"""With fewer host tables left, all spaces but the current one are dropped; one space needs at most 2,054."""
 REGION_SHIFT = 21
 ENTRIES = 512
 
@@ -89,6 +91,8 @@ class Shadow:
             oldest = self._spaces.peek_last_item()
             assert oldest is not None
             self._drop_space(oldest[1])
+        if self._host.tables_left < SPARE_TABLES:
+            self._drop_others()
         self._numbers += 1
         space = Space(self._numbers, self._host.new_space())
         self._spaces[directories] = space
@@ -102,6 +106,11 @@ class Shadow:
         for region in list(space.links):
             self._unlink(space, region)
         self._host.free_space(space.host)
+
+    def _drop_others(self) -> None:
+        for space in list(self._spaces.values()):
+            if space is not self.current:
+                self._drop_space(space)
 
     def switch(self, directories: tuple[int, ...], width: int) -> None:
         """Make the space of these page directories current, brought up to date with the guest's tables."""
@@ -158,6 +167,8 @@ class Shadow:
         key = source if source != UNPAGED else (UNPAGED[0], region)
         mirror = self._mirrors.get(key)
         if mirror is None:
+            if self._host.tables_left < SPARE_TABLES:
+                self._drop_others()
             address = self._host.new_table()
             mirror = self._mirrors[key] = Mirror(key, address, self._host.quads_of(address))
             if mirror.where >= 0:
@@ -230,7 +241,12 @@ class Shadow:
             return
         width = self.width
         directory, at = self._directory_entry(linear)
-        directory[1][at : at + width] = self._physical.read(directory[0] + at, width)
+        now = self._physical.read(directory[0] + at, width)
+        if now != directory[1][at : at + width]:
+            if width == 4:  # the other half of what the entry covers follows what the entry was
+                self._unlink(self.current, linear >> REGION_SHIFT ^ 1)
+                self._host.flush_tlb()
+            directory[1][at : at + width] = now
         if mirror.where >= 0:
             at = index * width
             mirror.snapshot[at : at + width] = self._physical.read(mirror.where + at, width)

@@ -7,6 +7,8 @@ from vmm.physical import PhysicalMemory
 from vmm.vcpu import CR0_PG, CR0_WP, VCpu
 
 MASK = 0xFFFF_FFFF
+ABOVE = 0xF_0000_0000
+"""Physical addresses that PAE reaches beyond 4 GiB, where nothing is."""
 CR4_PSE, CR4_PAE, CR4_PGE = 0x10, 0x20, 0x80
 PTE_P, PTE_W, PTE_U, PTE_A, PTE_D, PTE_PS, PTE_G = 1, 2, 4, 0x20, 0x40, 0x80, 0x100
 PTE_NX = 1 << 63
@@ -17,7 +19,7 @@ PAGE_FAULT = 14
 
 Source = tuple[int, int]
 """What a 2 MiB region of linear addresses is mapped by: (physical address of the guest's table, rights in the entry
-above it), or (LARGE, the directory's entry)."""
+above it), or (LARGE, the directory's entry: its address, rights and dirty bit)."""
 LARGE = -1
 UNPAGED: Source = (-2, 0)
 Translation = tuple[int, bool, bool, Source]
@@ -30,7 +32,7 @@ class Walker:
     def __init__(self, physical: PhysicalMemory) -> None:
         self._physical = physical
         self.cpu: VCpu
-        self.a20 = MASK
+        self.a20 = MASK | ABOVE
         """Mask of physical addresses: bit 20 is clear while the A20 gate is shut."""
         self._pdptes = (0, 0, 0, 0)
         self.is_global = False
@@ -41,8 +43,8 @@ class Walker:
         if not self.cpu.cr0 & CR0_PG:
             return ()
         if self.cpu.cr4 & CR4_PAE:
-            return tuple(entry & 0xF_FFFF_F000 if entry & PTE_P else -1 for entry in self._pdptes)
-        return (self.cpu.cr3 & 0xFFFF_F000,)
+            return tuple(entry & 0xF_FFFF_F000 & self.a20 if entry & PTE_P else -1 for entry in self._pdptes)
+        return (self.cpu.cr3 & 0xFFFF_F000 & self.a20,)
 
     def translate(self, linear: int, write: bool, user: bool, fetch: bool = False) -> Translation:
         """Where a guest linear address leads.
@@ -74,14 +76,15 @@ class Walker:
         if not directory & PTE_P:
             raise self._fault(linear, 0, write, user, fetch)
         if directory & PTE_PS and self.cpu.cr4 & CR4_PSE:
-            if directory & 0x0020_0000:
+            if directory & 0x003F_E000:  # bits of a wider address, which there are not without PSE-36
                 raise self._fault(linear, ERROR_P | ERROR_RSVD, write, user, fetch)
             writable, allowed = self._rights(linear, directory, directory, write, user, fetch)
             self._mark(directory_at, directory, PTE_A | PTE_D if write else PTE_A, 4)
             physical = directory & 0xFFC0_0000 | linear & 0x003F_FFFF
-            source = (LARGE, directory & 0xFFC0_0007 | linear & 0x20_0000)
+            dirty = write or bool(directory & PTE_D)
+            source = (LARGE, directory & 0xFFC0_0007 | linear & 0x20_0000 | (PTE_D if dirty else 0))
             self.is_global = bool(directory & PTE_G and self.cpu.cr4 & CR4_PGE)
-            return physical & self.a20, writable and (write or bool(directory & PTE_D)), allowed, source
+            return physical & self.a20, writable and dirty, allowed, source
         table_at = (directory & 0xFFFF_F000) + (linear >> 10 & 0xFFC)
         entry = self._entry(table_at, 4)
         if not entry & PTE_P:
@@ -90,7 +93,8 @@ class Walker:
         self._mark(directory_at, directory, PTE_A, 4)
         self._mark(table_at, entry, PTE_A | PTE_D if write else PTE_A, 4)
         physical = (entry & 0xFFFF_F000 | linear & 0xFFF) & self.a20
-        source = ((directory & 0xFFFF_F000) + (linear >> 10 & 0x800), directory & (PTE_W | PTE_U))
+        table = (directory & 0xFFFF_F000 & self.a20) + (linear >> 10 & 0x800)
+        source = (table, directory & (PTE_W | PTE_U))
         self.is_global = bool(entry & PTE_G and self.cpu.cr4 & CR4_PGE)
         return physical, writable and (write or bool(entry & PTE_D)), allowed, source
 
@@ -148,8 +152,8 @@ class Walker:
         self.is_global = bool(entry & PTE_G and self.cpu.cr4 & CR4_PGE)
         if large:
             physical = entry & 0xF_FFE0_0000 | linear & 0x1F_FFFF
-            source = (LARGE, entry & 0xF_FFE0_0007)
+            source = (LARGE, entry & 0xF_FFE0_0007 | (PTE_D if write else entry & PTE_D))
         else:
             physical = entry & 0xF_FFFF_F000 | linear & 0xFFF
-            source = (directory & 0xF_FFFF_F000, directory & (PTE_W | PTE_U))
+            source = (directory & 0xF_FFFF_F000 & self.a20, directory & (PTE_W | PTE_U))
         return physical & self.a20, writable and (write or bool(entry & PTE_D)), allowed, source
