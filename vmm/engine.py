@@ -31,7 +31,7 @@ from vmm.vcpu import CR0_PG, CR0_WP, VCpu
 SINGLE, STEP = 1 << 24, 1 << 25
 """Variants of a context: fragments of one block, for a budget too small for the whole unit; and of one instruction."""
 MAX_CONTEXTS = 1 << 14
-GC_THRESHOLDS = (1_000_000, 20, 50)
+GC_THRESHOLDS = (5_000_000, 20, 50)
 """Allocations between garbage collections while the guest runs.  Translation makes many objects that stay: by default
 Python would spend a sixth of a boot looking through them."""
 PATIENCE = 16
