@@ -223,12 +223,15 @@ class Board:
         mask = 0xFFFF_FFFF if any(self._a20_lines) else 0xFFEF_FFFF
         self._engine.mmu.set_a20(mask)
 
-    def without_firmware(self) -> None:
-        """Set the chips up as the BIOS leaves them, for a kernel that is started without one."""
+    def without_firmware(self, font: bytes) -> None:
+        """Set the chips up as the BIOS leaves them, for a kernel that is started without one.
+
+        *font* is 256 characters of 16 rows, or nothing.
+        """
         for port, value in LEFT_BY_BIOS:
             self.bus.write(port, 1, value)
         configure(self.isa, self.pci_ide, self.pm)
-        self.vga.set_text_mode()
+        self.vga.set_text_mode(font)
         if self.apics is not None:
             self.apics.without_firmware()
 

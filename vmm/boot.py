@@ -19,6 +19,9 @@ FIRMWARE_MEMORY = 0x4_0000
 """The end of RAM, where SeaBIOS puts ACPI tables and the like: an initrd stays below."""
 ACPI_TABLES, ACPI_RSDP = 0xF_0000, 0xF_FFE0
 """Where they are for a kernel without firmware: in what is the BIOS's otherwise."""
+SMILE = bytes.fromhex("00007e81a58181bd9981817e00000000")
+"""Character 01h of the VGA's font of 8 by 16 dots; 00h before it is empty."""
+FONT_SIZE = 256 * 16
 MULTIBOOT = (Kind.MULTIBOOT1, Kind.MULTIBOOT2)
 
 
@@ -51,7 +54,7 @@ class Boot:
     def enter(self, cpu: VCpu) -> None:
         """Take the CPU and the chips, which were just reset, to the first instruction."""
         if self._state is not None:
-            self._board.without_firmware()
+            self._board.without_firmware(_font())
             loaders.enter(cpu, self._state)
 
     def _load(self, image: loaders.Image, kind: Kind) -> None:
@@ -119,6 +122,16 @@ class Boot:
         vgabios = config.vgabios or guests.path("vgabios")
         board.fw_cfg.add_file("vgaroms/vgabios.bin", vgabios.read_bytes())
         acpi.build(apic=config.apic).add_to(board.fw_cfg)
+
+
+def _font() -> bytes:
+    """The video BIOS's characters, for pictures of the screen, if Debian's is at hand: it is not worth to fetch it."""
+    found = guests.GuestStore().find("vgabios")
+    if found is None:
+        return b""
+    rom = found.path.read_bytes()
+    at = rom.find(bytes(16) + SMILE)
+    return rom[at : at + FONT_SIZE] if at >= 0 else b""
 
 
 def _read_bios(path: Path) -> bytes:

@@ -12,6 +12,7 @@ from tests.e2e.asm import FLAT, KERNEL, SECTOR_END, assemble, needs_nasm
 from tests.e2e.test_terminal import ECHO, KEYS
 from vmm import Channel, ExitStatus, Machine, NotSeen, UsageError
 from vmm.callouts import HANDLERS
+from vmm.guests import GuestStore
 from vmm.hooks import EVENTS
 
 pytestmark = needs_nasm
@@ -209,6 +210,8 @@ def test_a_screen_without_firmware() -> None:
     with machine(KERNEL + "mov dword [0xb8000], 0x07420741" + HALT) as vm:
         vm.run()
         assert vm.screen.text().startswith("AB\n")
+        if GuestStore().find("vgabios") is not None:
+            assert len(vm.screen.image().getcolors()) == 2, "the characters have a shape"
 
 
 def test_what_a_keyboard_cannot_type() -> None:

@@ -63,6 +63,14 @@ BOOTS = {
         ),
         (r"Booting from ROM",),
     ),
+    "bzimage": Boot(
+        lambda folder: (
+            *("-kernel", guest("memtest86+"), "-bios", guest("seabios"), "-m", "16M"),
+            *("-serial", "null", "--expect", "to start testing"),
+        ),
+        (r"SeaBIOS", r"Memtest86\+ v6", r"Memory  :   16MB"),
+        (r"Booting from ROM",),
+    ),
     "grub-image": Boot(
         lambda folder: ("-hda", guest("grub-image"), *GRUB_CONVERSATION),
         (r"GNU GRUB +version 2\.06", r"grub> ", r"sum 12, status 0"),
