@@ -62,7 +62,7 @@ class Engine:
         self._quads = host.block.cast("Q")
         self.budget = Budget(self._quads)
         self.cpu.tsc = lambda: self.budget.tsc
-        self._quads[layout.ATTENTION // 8] = layout.VCPU_BLOCK
+        self._quads[layout.QUIET // 8] = self._quads[layout.ATTENTION // 8] = layout.VCPU_BLOCK
         code, self._stubs = stubs.build(layout.TC_BASE)
         host.code[: len(code)] = code
         self._quads[layout.EXIT_STUB // 8] = self._stubs.exit
@@ -134,6 +134,13 @@ class Engine:
                 self.host.run(self._stubs.resume)
         finally:
             gc.set_threshold(*thresholds)
+
+    def reset(self) -> None:
+        """The RESET pin: nothing that was pending is pending any more."""
+        self._trap = self.nmi = False
+        self.cpu.reset()
+        self.cpu.on_control_change("cr0")
+        self._call_attention()
 
     def stop(self) -> None:
         """End ``run`` at the next instruction boundary at which the VMM is in control."""
