@@ -66,8 +66,10 @@ TSC_BASE: Final = 0x148
 """Such that TSC = TSC_BASE - TSC_PER_INSN * r14: see the emitted RDTSC."""
 PUSHF_IMAGE: Final = 0x150
 """SYSTEM_FLAGS without RF and VM, as PUSHF shows them."""
-ATTENTION: Final = 0x168
-"""An address that emitted STI and POPF load from: VCPU_BLOCK, or ATTENTION_GUARD if an interrupt waits for IF."""
+QUIET: Final = 0x168
+"""VCPU_BLOCK: where emitted STI and POPF load from if IF is clear."""
+ATTENTION: Final = 0x170
+"""Where they load from if IF is set: VCPU_BLOCK, or ATTENTION_GUARD if an interrupt waits."""
 EXIT_STUB: Final = 0x158
 """Host address of the common exit: saves the registers and calls the VMM."""
 MISS_STUB: Final = 0x160

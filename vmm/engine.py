@@ -31,7 +31,7 @@ from vmm.vcpu import CR0_PG, CR0_WP, VCpu
 SINGLE, STEP = 1 << 24, 1 << 25
 """Variants of a context: fragments of one block, for a budget too small for the whole unit; and of one instruction."""
 MAX_CONTEXTS = 1 << 14
-GC_THRESHOLDS = (1_000_000, 20, 50)
+GC_THRESHOLDS = (5_000_000, 20, 50)
 """Allocations between garbage collections while the guest runs.  Translation makes many objects that stay: by default
 Python would spend a sixth of a boot looking through them."""
 PATIENCE = 16
@@ -62,7 +62,7 @@ class Engine:
         self._quads = host.block.cast("Q")
         self.budget = Budget(self._quads)
         self.cpu.tsc = lambda: self.budget.tsc
-        self._quads[layout.ATTENTION // 8] = layout.VCPU_BLOCK
+        self._quads[layout.QUIET // 8] = self._quads[layout.ATTENTION // 8] = layout.VCPU_BLOCK
         code, self._stubs = stubs.build(layout.TC_BASE)
         host.code[: len(code)] = code
         self._quads[layout.EXIT_STUB // 8] = self._stubs.exit
@@ -134,6 +134,13 @@ class Engine:
                 self.host.run(self._stubs.resume)
         finally:
             gc.set_threshold(*thresholds)
+
+    def reset(self) -> None:
+        """The RESET pin: nothing that was pending is pending any more."""
+        self._trap = self.nmi = False
+        self.cpu.reset()
+        self.cpu.on_control_change("cr0")
+        self._call_attention()
 
     def stop(self) -> None:
         """End ``run`` at the next instruction boundary at which the VMM is in control."""

@@ -99,8 +99,7 @@ class Machine:
     def _power_on(self) -> None:
         """Reset everything and stand at the first instruction."""
         engine = self.engine
-        engine.nmi = False
-        engine.cpu.reset()
+        engine.reset()
         self.board.reset()
         self._boot.enter(engine.cpu)
         engine.cpu.on_control_change("cr0")
