@@ -65,6 +65,7 @@ GUESTS = {
     "rings": Guest("kernel"),
     "v86": Guest("kernel"),
     "paging": Guest("kernel", cpu=CPU, why="its default CPU has no NX"),
+    "paging_outside": Guest("kernel", TRIPLE_FAULT, qemu=False, why="it reads 0 where nobody answers, hardware ones"),
     "processes": Guest("kernel", cpu=CPU, why="its default CPU has no NX"),
     "prisoner": Guest("kernel", cpu=CPU, why="its default CPU has no NX"),
     "lazy_fpu": Guest("kernel"),

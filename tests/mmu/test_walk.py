@@ -24,6 +24,7 @@ from tests.mmu.machine import (
     Paged,
     U,
     W,
+    page_fault,
 )  # fmt: skip
 from vmm.errors import GuestFault
 
@@ -235,8 +236,8 @@ def test_accesses_across_pages(
         else:
             machine.mmu.write(WINDOW + address, data, True)
     except GuestFault as fault:
-        assert fault.cr2 is not None and fault.error is not None
-        found = (fault.error, fault.cr2 - WINDOW)
+        error, cr2 = page_fault(fault)
+        found = error, cr2 - WINDOW
     assert found == outcome
     memory = machine.physical.read(FRAME, PAGE) + machine.physical.read(FRAME + 3 * PAGE, PAGE)
     written = how == "write" and outcome is None
