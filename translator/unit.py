@@ -24,6 +24,8 @@ from translator.rules import Row
 
 MAX_INSNS = 48
 """The longest unit, in guest instructions."""
+MAX_COPIES = 4
+"""How often a loop of one block stands in the code: its budget is checked once for all copies."""
 PAGE = 4096
 MEMO_LIMIT = 200_000
 """Remembered translations of single instructions, by bytes, in all modes together."""
@@ -161,7 +163,8 @@ class Translator:
         *more* raises.
         """
         pieces = self._pieces(code, more, eip, mode, max_insns, single_block or verify, verify)
-        return _Layout(pieces, eip, mode, cs_base, verify).build(code)
+        unroll = not single_block and not verify and max_insns == MAX_INSNS
+        return _Layout(pieces, eip, mode, cs_base, verify, unroll).build(code)
 
     def _pieces(
         self, code: bytes, more: Callable[[], bytes], eip: int, mode: Mode, max_insns: int, single: bool, verify: bool
@@ -247,7 +250,9 @@ def _target(insn: Insn, next_eip: int) -> int:
 class _Layout:
     """Lays the pieces of one unit out as host code."""
 
-    def __init__(self, pieces: list[tuple[int, Piece]], eip: int, mode: Mode, cs_base: int, verify: bool) -> None:
+    def __init__(
+        self, pieces: list[tuple[int, Piece]], eip: int, mode: Mode, cs_base: int, verify: bool, unroll: bool
+    ) -> None:
         self.pieces = pieces
         self.eip = eip
         self.mode = mode
@@ -262,6 +267,9 @@ class _Layout:
         self.labels: dict[int, int] = {}  # leader -> host offset
         self.relocations: list[tuple[int, int]] = []
         self.movable = not verify
+        self.unroll = unroll
+        self.copies: dict[int, int] = {}  # leader of a loop of one block -> how often it stands in the code
+        self.early: list[tuple[int, int, int]] = []  # (position of rel32, to give back, EIP behind the loop)
         last_at, last = pieces[-1]
         self.length = last_at + last.insn.length
 
@@ -340,18 +348,33 @@ class _Layout:
                 falls = last.kind != CALLOUT
             if falls and end < len(self.pieces):
                 following.append(end)
-            need[leader] = end - leader + max((0 if f in checked else need[f] for f in following), default=0)
+            count, beyond = end - leader, max((0 if f in checked else need[f] for f in following), default=0)
+            copies = 1
+            loops = (
+                last.kind == BRANCH
+                and last.insn.row.how == "jcc"
+                and self._internal(last, at + last.insn.length) == leader
+            )
+            if self.unroll and loops:
+                copies = min(MAX_COPIES, (MAX_INSNS - beyond) // count)
+            if copies > 1:
+                self.copies[leader] = copies
+                count *= copies
+            need[leader] = count + beyond
         return need
 
     def _block(self, leader: int, end: int, check: int) -> None:
-        code, count = self.code, end - leader
+        code, copies, length = self.code, self.copies.get(leader, 1), end - leader
+        count = copies * length
         self.labels[leader] = len(code)
         self.points.append(Point(len(code), self.eip + self.pieces[leader][0], 0, ()))
         if check:
             code += b"\x45\x0f\xb6\x4e" + (-check).to_bytes(1, "little", signed=True)  # movzx r9d, byte [r14 - check]
         code += b"\x4d\x8d\x76" + (-count).to_bytes(1, "little", signed=True)  # lea r14, [r14 - count]
-        for n in range(leader, end):
-            at, piece = self.pieces[n]
+        for n in range(leader, leader + count):
+            if n >= end and not (n - leader) % length:
+                self._leave_early(*self.pieces[end - 1], count - (n - leader))
+            at, piece = self.pieces[leader + (n - leader) % length]
             refund = count - (n - leader)
             eip = self.eip + at & 0xFFFF_FFFF
             start = len(code)
@@ -379,6 +402,11 @@ class _Layout:
                 self._go(after)
 
     # Ways out ------------------------------------------------------------------------------------------
+
+    def _leave_early(self, at: int, piece: Piece, back: int) -> None:
+        """Out of an unrolled loop between two copies of it: the branch that does not go round."""
+        self.code += bytes((0x0F, 0x80 | (piece.insn.opcode & 0x0F ^ 1))) + b"\0\0\0\0"
+        self.early.append((len(self.code) - 4, back, self.eip + at + piece.insn.length))
 
     def _leave(self, kind: str, eip: int, insn: Insn | None = None, vector: int = 0) -> None:
         """JMP rel32 to an exit."""
@@ -521,6 +549,10 @@ class _Layout:
     def _tail(self) -> None:
         """Stubs behind the blocks, and the jumps to them."""
         code = self.code
+        for at, back, eip in self.early:
+            code[at : at + 4] = (len(code) - at - 4).to_bytes(4, "little", signed=True)
+            code += b"\x4d\x8d\x76" + back.to_bytes(1, "little")  # lea r14, [r14 + back]
+            self._go(eip, self.index.get(eip - self.eip, -1))
         for at, leader in self.jumps:
             code[at : at + 4] = (self.labels[leader] - at - 4).to_bytes(4, "little", signed=True)
         sites: dict[tuple[str, int, Insn | None, int, int, bool], list[int]] = {}
