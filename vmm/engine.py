@@ -14,7 +14,7 @@ from cache.cache import Placed, TranslationCache, Way
 from cache.tables import LookupTables
 from translator import layout
 from translator.decode import Insn, TooLong, Truncated, Undefined, decode
-from translator.layout import BUDGET_BASE, CS
+from translator.layout import BUDGET_BASE, CS, RF, TF
 from translator.unit import Point
 from vmm import interrupts, stubs
 from vmm.budget import Budget
@@ -76,7 +76,10 @@ class Engine:
         self._stores: dict[int, int] = {}
         self._ends: list[Callable[[], None]] = []
         """What to do when the instruction that runs alone has run."""
-        self._trap = False
+        self._trap = 0
+        """Bits of DR6 for the #DB that the last instruction ends with."""
+        self._returned = -1
+        """Instructions retired when IRET last loaded RF, which concerns the instruction that follows."""
         self._scratch = host.new_frames(PAGE)
         self.interrupt = False
         """The INTR pin."""
@@ -137,7 +140,8 @@ class Engine:
 
     def reset(self) -> None:
         """The RESET pin: nothing that was pending is pending any more."""
-        self._trap = self.nmi = False
+        self._trap = 0
+        self.nmi = False
         self.cpu.reset()
         self.cpu.on_control_change("cr0")
         self._call_attention()
@@ -187,6 +191,8 @@ class Engine:
                 way = None
                 continue
             try:
+                if self.mmu.breakpoints.code and self._breaks():
+                    return
                 placed = self.fragments.find()
             except GuestFault as fault:
                 self._deliver(fault)
@@ -201,8 +207,8 @@ class Engine:
         """Traps, interrupts, HLT and the end of the run.  False: the host is stopped."""
         cpu = self.cpu
         if self._trap:
-            self._trap = False
-            cpu.dr[6] |= DR6_BS
+            cpu.dr[6] |= self._trap
+            self._trap = 0
             cpu.halted = False
             self._interrupt(DEBUG, interrupts.FAULT)
         while not self.stopping:
@@ -224,9 +230,28 @@ class Engine:
         self.host.stop()
         return False
 
+    def _breaks(self) -> bool:
+        """Look for a breakpoint at EIP; raises #DB.  True: RF holds it off, and the instruction is run alone."""
+        cpu = self.cpu
+        bits = self.mmu.breakpoints.code.get(cpu.segments[CS].base + cpu.eip & 0xFFFF_FFFF)
+        if not bits:
+            return False
+        if not self._resume_flag():
+            cpu.dr[6] |= bits
+            raise GuestFault(DEBUG)
+        cpu.eflags &= ~RF
+        self._run_one()
+        return True
+
+    def _resume_flag(self) -> bool:
+        """EFLAGS.RF: set by IRET, cleared by the instruction that follows."""
+        return bool(self.cpu.eflags & RF) and self._returned == self.budget.insns
+
     def _interrupt(self, vector: int, kind: int) -> None:
         self.stats.interrupts[vector] += 1
         cpu = self.cpu
+        if cpu.eflags & RF and not self._resume_flag():
+            cpu.eflags &= ~RF
         cpu.next_eip = cpu.eip
         interrupts.deliver(cpu, vector, None, kind)
         cpu.eip = cpu.next_eip
@@ -251,7 +276,7 @@ class Engine:
         stepping = self.fragments.mode.step
         before = self.cache.counters.fragments_made
         if stepping:
-            self._trap = True
+            self._trap |= DR6_BS
         self._go(None)
         if stepping or self.stopping:
             return
@@ -264,7 +289,7 @@ class Engine:
         self.stats.exits["direct"] += 1
         self.cpu.eip = way.eip
         if self.fragments.mode.step:
-            self._trap = True
+            self._trap |= DR6_BS
         self._go(way)
 
     def _exit_callout(self, way: Way) -> None:
@@ -287,6 +312,7 @@ class Engine:
         stepping = self.fragments.mode.step
         seconds = self.stats.seconds
         start, device = perf_counter(), seconds["device"]
+        self.mmu.hits = 0
         try:
             HANDLERS[name](cpu, insn)
         except GuestFault as fault:
@@ -294,8 +320,11 @@ class Engine:
             self._deliver(fault)
         else:
             cpu.eip = cpu.next_eip
-            if stepping and not cpu.shadow:
-                self._trap = True
+            self._trap |= self.mmu.hits
+            if stepping and not cpu.shadow and not (name in _SOFTWARE_INTERRUPTS and not cpu.eflags & TF):
+                self._trap |= DR6_BS
+            if name == "iret":
+                self._returned = self.budget.insns
         seconds["callout"] += perf_counter() - start - (seconds["device"] - device)
 
     def _exit_guest_fault(self, way: Way) -> None:
@@ -350,6 +379,7 @@ class Engine:
             self.stats.exits["true_fault"] += 1
             if self._ends:
                 self._end_step()
+                self._trap = 0  # the instruction did not end
             self._take_registers()
             if fault.error is not None and not write and self._modifies():
                 fault.error |= ERROR_W  # Unicorn reads before it writes; a CPU asks for both rights at once
@@ -360,12 +390,26 @@ class Engine:
             self.stats.exits["hidden_fault"] += 1
             return
         self._take_registers()
+        bits = 0
+        if linear >> 12 in self.mmu.breakpoints.pages and (insn := self._insn_at_eip()) is not None:
+            if insn.row.how == "string":
+                self.budget.refund(-1)
+                self._emulate(insn)
+                self._resume(None)
+                return
+            bits = self.mmu.breakpoints.hits(self.cpu, insn)
         if outcome == TRACED:
             self.stats.exits["traced_store"] += 1
             self._on_traced_store(linear)
         else:
             self.stats.exits["stepped"] += 1
             self._step(linear)
+        if bits and self._ends:
+            self._ends.append(lambda: self._hit(bits))
+
+    def _hit(self, bits: int) -> None:
+        """The instruction that ran alone met breakpoints on data."""
+        self._trap |= bits
 
     def _on_void(self) -> None:
         """A test by a load failed: of an indirect branch's target at a fragment's entry, or of a REP's count."""
@@ -399,7 +443,7 @@ class Engine:
         if point.shadow:
             self.cpu.shadow = 1
         if self.fragments.mode.step:
-            self._trap = True
+            self._trap |= DR6_BS
         self._resume(None)
 
     def _resume(self, way: Way | None) -> None:
@@ -553,6 +597,12 @@ class Engine:
             budget.tsc_offset = cpu.msr.get(TSC_MSR, 0)
             budget.set(budget.insns + budget.left, budget.soft, budget.exact)
             return
+        breakpoints = self.mmu.breakpoints
+        if (cpu.dr[7] & 0xFF or breakpoints.code or breakpoints.data) and breakpoints.update(cpu):
+            cpu.watched = bool(breakpoints.data)
+            self.fragments.on_breakpoints()
+            self.mmu.flush()
+            cpu.mode_changed = True
         self.host.set_control(cpu.cr0, cpu.cr4)
         paging = (cpu.cr0 & (CR0_PG | CR0_WP), cpu.cr4 & (CR4_PSE | CR4_PAE), cpu.msr.get(EFER, 0))
         if paging == self._paging_bits and name not in ("cr3", "cr4"):
@@ -567,4 +617,6 @@ class Engine:
         cpu.mode_changed = True
 
 
+_SOFTWARE_INTERRUPTS = frozenset(("int_n", "int3", "into", "int1"))
+"""They clear TF on their way to the handler, and with it the trap."""
 _NUMBERS = {"rax": 0, "rsi": 6, "rdi": 7, "r9": 9, "r10": 10}

@@ -10,7 +10,7 @@ from lru import LRU
 
 from cache.cache import Key, Placed, TranslationCache, Way
 from translator import layout
-from translator.decode import TooLong, Truncated
+from translator.decode import TooLong, Truncated, boundaries
 from translator.layout import CS
 from translator.mode import Mode
 from translator.unit import MAX_INSNS, Fragment, Translator
@@ -116,6 +116,14 @@ class Fragments:
         ):
             self.cache.invalidate(page, 0, PAGE, "remapped")
 
+    def on_breakpoints(self) -> None:
+        """Drop the fragments that run over a breakpoint: from now on each begins one, and nothing leads to it."""
+        stops = self._mmu.breakpoints.code
+        for page in list(self.cache.pages()) if stops else ():
+            for placed in list(self.cache.on_page(page)):
+                if any(placed.linear <= stop < placed.linear + placed.length for stop in stops):
+                    self.cache.remove(placed, "breakpoint")
+
     # Finding ----------------------------------------------------------------------------------------------------
 
     def _on_code_moved(self, space: Space, page: int) -> None:
@@ -174,6 +182,8 @@ class Fragments:
                 placed = self._translate(key, max_insns=1, single_block=True)
             else:
                 placed = self._translate(key)
+        if placed.linear in self._mmu.breakpoints.code:
+            return placed
         if not self.mode.step and self.cache.publish(self._table, placed) and self._paging:
             fragments = self._mmu.space.fragments
             page = placed.linear >> 12
@@ -209,6 +219,7 @@ class Fragments:
         page = physical >> 12
         beyond = segment.limit + 1 - eip - room
         following: list[int] = []
+        keep_known = keep
 
         def more() -> bytes:
             """What follows the page's end: at most one more instruction."""
@@ -218,8 +229,12 @@ class Fragments:
             following.append(address >> 12)
             return self._physical.read(address, min(15, beyond))
 
+        for stop in mmu.breakpoints.code:
+            if linear < stop < linear + room:
+                max_insns = min(max_insns, _count_to(code, stop - linear, mode.code32))
+                keep_known = False
         verify = page in self.verified
-        known = self._known.get((mode, key[0] >> 24, physical)) if keep else None
+        known = self._known.get((mode, key[0] >> 24, physical)) if keep_known else None
         if known is not None and not verify and known.matches(code, segment.base):
             fragment = known.fragment.moved(eip)
             self.recalled += 1
@@ -227,7 +242,7 @@ class Fragments:
             fragment = self._make(code, more, eip, max_insns, single_block, verify)
             if following and following[0] in self.verified and not verify:
                 fragment = self._make(code, more, eip, max_insns, single_block, True)
-            if keep and fragment.movable and not following:
+            if keep_known and fragment.movable and not following:
                 self._known[mode, key[0] >> 24, physical] = Known(code[: fragment.length], len(code), fragment)
         placed = self.cache.insert(key, fragment, _pages(page, physical & 0xFFF, fragment, following), keep)
         self._seconds["translate"] += perf_counter() - start
@@ -246,11 +261,24 @@ class Fragments:
         """Chain a direct exit, if the link holds as long as both fragments do."""
         if way.placed.key[0] & STEP or self.mode.step or way.placed is self._temporary:
             return
+        if placed.linear in self._mmu.breakpoints.code:
+            return
         here, there = way.placed.linear >> 12, placed.linear >> 12
         if not self._paging or (len(placed.pages) == 1 and (here == there or self._mmu.is_global(there))):
             self.cache.chain(way, placed)
         else:
             self.cache.chain_by_lookup(way)
+
+
+def _count_to(code: bytes, offset: int, code32: bool) -> int:
+    """How many instructions begin before *offset*."""
+    at = count = 0
+    for length in boundaries(code, 0, code32):
+        if at >= offset:
+            break
+        at += length
+        count += 1
+    return max(count, 1)
 
 
 def _pages(page: int, first: int, fragment: Fragment, following: list[int]) -> tuple[tuple[int, int, int], ...]:

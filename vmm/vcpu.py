@@ -174,6 +174,8 @@ class VCpu:
         """HLT was executed and no interrupt has come since."""
         self.shadow = 0
         """Instructions for which interrupts are still held off (after STI, MOV SS, POP SS)."""
+        self.watched = False
+        """A breakpoint on data is set: repeated instructions go one step at a time."""
         self.cpl = 0
         self.mode_changed = True
 

@@ -69,6 +69,8 @@ GUESTS = {
     "processes": Guest("kernel", cpu=CPU, why="its default CPU has no NX"),
     "prisoner": Guest("kernel", cpu=CPU, why="its default CPU has no NX"),
     "lazy_fpu": Guest("kernel"),
+    "breakpoints": Guest("kernel"),
+    "breakpoints_manual": Guest("kernel", qemu=False, why="it forgets which of two breakpoints was met"),
     "broken_ram": Guest("kernel", qemu=False, arguments=BROKEN, why="it has no such device"),
     "single_step": Guest("kernel"),
     "prisoner_limits": Guest("kernel", qemu=False, why="TCG checks no limits, and reads before it modifies"),

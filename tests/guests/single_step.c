@@ -12,7 +12,7 @@ static uint32_t buffer[16];
 static const uint8_t *origin;
 static uint32_t steps;
 
-extern uint8_t ring3[], ring3_end[], ring0[], v86_begin[], v86_end[], v86_faults[];
+extern uint8_t ring3[], ring3_end[], interrupt[], ring0[], v86_begin[], v86_end[], v86_faults[];
 
 /* Both rings run the same; TF is set in front of it and cleared by its POPF. */
 #define STEPPED                                                                     \
@@ -35,6 +35,7 @@ extern uint8_t ring3[], ring3_end[], ring0[], v86_begin[], v86_end[], v86_faults
     "pushf\n andl $~0x100, (%esp)\n popf\n nop\n"
 
 __asm__(".section .user, \"awx\"\n"
+        "interrupt: nop\n int $0x80\n nop\n"
         "ring3: " STEPPED "int3\n int $0x80\n"
         "ring3_end:\n"
         ".text\n"
@@ -101,6 +102,21 @@ static void step_ring3(uint32_t iopl)
             break;
     }
     print(" then %2 at %2\n", state.vector, state.eip - (uint32_t)origin);
+}
+
+/* INT clears TF on its way; it comes back with IRET. */
+static void step_interrupt(void)
+{
+    struct registers state = user_state((uint32_t)interrupt, (uint32_t)user_stack + PAGE);
+    state.eflags |= TF;
+    origin = interrupt;
+    print("INT:");
+    for (int n = 0; n < 3; n++) {
+        run_user(&state);
+        print(" %2 at %2", state.vector, state.eip - (uint32_t)origin);
+        set_dr6(0);
+    }
+    print("\n");
 }
 
 static void step_ring0(void)
@@ -173,6 +189,7 @@ void kernel(void)
     set_dr6(0);
     step_ring3(0);
     step_ring3(IOPL3);
+    step_interrupt();
     step_ring0();
     for (uint32_t n = 0; n < (uint32_t)(v86_end - v86_begin); n++)
         code16[n] = v86_begin[n];

@@ -322,7 +322,7 @@ def _repeat(operation: _Operation, element_work: int) -> None:
     count = gpr[ECX] & mask
     if not count:
         return
-    work = 1 if cpu.eflags & TF else WORK
+    work = 1 if cpu.eflags & TF or cpu.watched else WORK
     while count and work > 0 and not operation.over:
         chunk = min(count, -(-work // max(size, element_work)))
         for cursor in operation.cursors:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vmm.breakpoints import Breakpoints
 from vmm.errors import GuestFault
 from vmm.host import DATA, PAGE, PRESENT, USER, WRITABLE, Host
 from vmm.mmu.shadow import Shadow, Space
@@ -40,6 +41,10 @@ class Mmu:
         self.shadow = Shadow(host, physical, lambda space, page: self.code_moved(space, page))
         self.shadow.switch((), 4)
         self.hidden_faults = 0
+        self.breakpoints = Breakpoints()
+        """Pages with a breakpoint on data are never mapped for what it waits for: ``fill`` says STEP."""
+        self.hits = 0
+        """Bits of DR6 for breakpoints that the VMM met when it accessed memory."""
         self._global_code: set[int] = set()
         physical.remapped = self._remapped
 
@@ -68,11 +73,14 @@ class Mmu:
         code = kind == RAM and self.is_code(number)
         if write and code:
             return TRACED
+        watched = self.breakpoints.pages.get(linear >> 12)
+        if watched is not None and (write or watched):
+            return STEP
         self.hidden_faults += 1
         entry = page.host | DATA
         if not allowed:
             entry &= ~USER
-        if writable and not code and kind in (RAM, DEVICE):
+        if writable and not code and watched is None and kind in (RAM, DEVICE):
             entry |= WRITABLE
         self.shadow.set(linear, entry, source, number)
         if not self.walker.cpu.cr0 & CR0_PG:
@@ -87,7 +95,7 @@ class Mmu:
             if not table[number & 511] & PRESENT:
                 physical = number & self.walker.a20 >> 12
                 page = self.physical.page(physical)
-                if page.kind == RAM and not self.is_code(physical):
+                if page.kind == RAM and not self.is_code(physical) and number not in self.breakpoints.pages:
                     table[number & 511] = page.host | DATA | WRITABLE
 
     def protect(self, number: int) -> None:
@@ -184,6 +192,8 @@ class Mmu:
 
     def plain(self, linear: int, size: int, write: bool, user: bool = False) -> bool:
         """Whether a range inside one page can be copied at once: mapped, and memory or nothing behind it."""
+        if linear >> 12 in self.breakpoints.pages:
+            return False
         try:
             physical = self.walker.translate(linear, write, user)[0]
         except GuestFault:
@@ -194,6 +204,8 @@ class Mmu:
 
     def read(self, linear: int, size: int, user: bool = False) -> bytes:
         """*size* bytes at a linear address, as the CPU would read them.  Raises ``GuestFault`` (#PF)."""
+        if self.breakpoints.data:
+            self.hits |= self.breakpoints.hit(linear, size, False)
         if (linear & 0xFFF) + size <= PAGE:
             return self.physical.read(self.walker.translate(linear, False, user)[0], size)
         parts = []
@@ -207,6 +219,8 @@ class Mmu:
     def write(self, linear: int, data: bytes, user: bool = False) -> None:
         """Write *data* at a linear address; all or nothing.  Raises ``GuestFault`` (#PF)."""
         size = len(data)
+        if self.breakpoints.data:
+            self.hits |= self.breakpoints.hit(linear, size, True)
         if (linear & 0xFFF) + size <= PAGE:
             self.physical.write(self.walker.translate(linear, True, user)[0], data)
             return

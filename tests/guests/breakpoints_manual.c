@@ -1,0 +1,3 @@
+/* Hardware breakpoints where QEMU is no oracle too. */
+#define BY_MANUAL
+#include "breakpoints.c"
