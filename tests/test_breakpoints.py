@@ -71,6 +71,6 @@ def test_an_update_tells_whether_something_changed(cpu: VCpu) -> None:
     assert breakpoints.update(cpu)
     cpu.dr[7] = 0x400
     assert breakpoints.update(cpu)
-    assert not (breakpoints.code or breakpoints.data)
+    assert (breakpoints.code, breakpoints.data) == ({}, [])
     cpu.dr[0] = 7  # nobody looks at it
     assert not breakpoints.update(cpu)
