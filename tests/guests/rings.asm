@@ -13,7 +13,9 @@ CODE1   equ     0x40 + 1
 DATA1   equ     0x48 + 1
 PRINT   equ     0x30                    ; INT 30h: print the character in AL
 BACK   equ     0x31                    ; INT 31h: go on in ring 0 at EDX
-main:   mov     eax, callee
+main:   mov     al, 0xFF                ; no timer tick while IF is tried
+        out     0x21, al
+          mov     eax, callee
         mov     [gate0], ax
         mov     [gate0b], ax
         shr     eax, 16

@@ -8,7 +8,9 @@ v86_tss_descriptor:
 %include "flat.inc"
 SEGMENT_ equ    0x1000                  ; where the task runs
 STORE_  equ     0x2000
-main:   mov     eax, v86_tss
+main:   mov     al, 0xFF                ; no timer tick while IF is tried
+        out     0x21, al
+          mov     eax, v86_tss
         mov     [v86_tss_descriptor + 2], ax
         shr     eax, 16
         mov     [v86_tss_descriptor + 4], al
