@@ -19,10 +19,11 @@ from collections.abc import Callable
 
 from unicorn import UC_ARCH_X86, UC_HOOK_INSN_INVALID, UC_HOOK_INTR, UC_MODE_64, UC_PROT_ALL, Uc, UcError
 from unicorn import x86_const as x86
-from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TLB_FLUSH
+from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TB_REMOVE_CACHE, UC_CTL_TLB_FLUSH
 from unicorn.unicorn_py3.unicorn import uclib
 
 from translator import layout
+from vmm import exitchecks
 
 PAGE = 4096
 FRAMES = 0x1_0000_0000
@@ -46,8 +47,13 @@ EXIT_VECTOR = 0x20
 _NOWHERE = layout.TC_BASE + PAGE - 16
 """Where the engine would stop by itself: never reached.  It is mapped, because Unicorn looks it up after each run, and
 a page fault from that would turn the next run's first one into a double fault."""
+_INTERRUPT_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
+_DWORD = struct.Struct("<I").unpack_from
+_QWORD = struct.Struct("<Q").unpack_from
+_SIXTEEN = struct.Struct("<16Q").unpack_from
 _EMPTY_TABLE = memoryview(bytes(PAGE)).cast("Q")
 _TLB_FLUSH = UC_CTL_TLB_FLUSH | UC_CTL_IO_WRITE << 30
+_REMOVE_CACHE = UC_CTL_TB_REMOVE_CACHE | 2 << 26 | UC_CTL_IO_WRITE << 30
 
 
 def _memory(size: int) -> tuple[mmap.mmap, int]:
@@ -88,6 +94,9 @@ class Host:
 
     def __init__(self, ram_size: int, tc_size: int, tables: int = 64, lookup_tables: int = 64) -> None:
         self.uc = Uc(UC_ARCH_X86, UC_MODE_64)
+        self._word = ctypes.c_uint64()
+        self._word_at = ctypes.byref(self._word)
+        """A register's value on its way to or from the engine."""
         self._areas: list[mmap.mmap] = []
         self.ram = self._map(0, max(ram_size, PAGE)) if ram_size else memoryview(b"")
         self.frames = self._map(FRAMES, FRAMES_SIZE)
@@ -159,7 +168,8 @@ class Host:
 
     def use(self, space: HostSpace) -> None:
         """Run on these tables from now on; flushes the TLB."""
-        self.uc.reg_write(x86.UC_X86_REG_CR3, space.root)
+        self._word.value = space.root
+        uclib.uc_reg_write(self.uc._uch, x86.UC_X86_REG_CR3, self._word_at)
         self._stale = True
 
     def new_frames(self, size: int) -> int:
@@ -233,8 +243,16 @@ class Host:
         size = uclib.uc_context_size(uc._uch)
         self.context = memoryview((ctypes.c_char * size).from_address(self._context.value or 0)).cast("B")
         self._calibrate()
-        uc.hook_add(UC_HOOK_INTR, self._on_interrupt)
+        # Bound here and not by the binding: its wrappers cost more than the call.
+        self._callback = _INTERRUPT_CALLBACK(self._on_interrupt)
+        hook = ctypes.c_size_t()
+        uclib.uc_hook_add(
+            uc._uch, ctypes.byref(hook), UC_HOOK_INTR, self._callback, None, ctypes.c_uint64(1), ctypes.c_uint64(0)
+        )
         uc.hook_add(UC_HOOK_INSN_INVALID, self._on_invalid)
+        handle = uc._uch
+        self.lean = handle is not None and exitchecks.turn_off(uclib, handle.value or 0)
+        """The engine runs without a check for a request to stop behind every memory access."""
 
     def _calibrate(self) -> None:
         """Find where registers stand in a saved context: by values that occur nowhere else."""
@@ -253,6 +271,7 @@ class Host:
         dr0 = offset_of(x86.UC_X86_REG_DR0)
         # CPUX86State (target/i386/cpu.h): error_code stands 16 bytes before dr[0], old_exception 96 after it.
         self._error_at = dr0 - 16
+        self._cr2_at = offset_of(x86.UC_X86_REG_CR2)
         self._pending_at = dr0 + 96
         self._rip_at = offset_of(x86.UC_X86_REG_RIP)
         self._gpr_at = offset_of(x86.UC_X86_REG_RAX)
@@ -273,7 +292,7 @@ class Host:
             self.uc.emu_stop()
             return default
 
-    def _on_interrupt(self, uc: Uc, number: int, data: object) -> None:
+    def _on_interrupt(self, handle: int, number: int, data: int) -> None:
         try:
             if number == EXIT_VECTOR:
                 self.on_exit()
@@ -281,7 +300,7 @@ class Host:
                 self._fault(number)
         except BaseException as failure:  # noqa: BLE001 - nothing raised inside a callback may be lost: run() raises it
             self.failure = failure
-            uc.emu_stop()
+            self.uc.emu_stop()
 
     def _on_invalid(self, uc: Uc, data: object) -> bool:
         try:
@@ -297,11 +316,11 @@ class Host:
         context = self.context
         # Unicorn never clears the pending exception: a second fault would arrive as a double fault.
         context[self._pending_at : self._pending_at + 4] = b"\xff\xff\xff\xff"
-        (error,) = struct.unpack_from("<I", context, self._error_at)
+        (error,) = _DWORD(context, self._error_at)
         self._stale = False
         self._resume_at = 0
         self._in_fault = True
-        self.on_fault(number, error, self.uc.reg_read(x86.UC_X86_REG_CR2) if number == PAGE_FAULT else 0)
+        self.on_fault(number, error, _QWORD(context, self._cr2_at)[0] if number == PAGE_FAULT else 0)
         self._in_fault = False
         if self._stale:  # control registers were written since the context was saved
             uclib.uc_context_save(uch, self._context)
@@ -332,7 +351,7 @@ class Host:
 
     @property
     def rip(self) -> int:
-        value: int = struct.unpack_from("<Q", self.context, self._rip_at)[0]
+        value: int = _QWORD(self.context, self._rip_at)[0]
         return value
 
     def resume_at(self, address: int) -> None:
@@ -341,7 +360,7 @@ class Host:
 
     def registers(self) -> tuple[int, ...]:
         """RAX RCX RDX RBX RSP RBP RSI RDI R8..R15 at the fault."""
-        return struct.unpack_from("<16Q", self.context, self._gpr_at)
+        return _SIXTEEN(self.context, self._gpr_at)
 
     def register(self, number: int) -> int:
         """One of the sixteen registers at the fault."""
@@ -354,8 +373,8 @@ class Host:
 
     def flags(self) -> int:
         """RFLAGS at the fault."""
-        value: int = self.uc.reg_read(x86.UC_X86_REG_EFLAGS)
-        return value
+        uclib.uc_reg_read(self.uc._uch, x86.UC_X86_REG_EFLAGS, self._word_at)
+        return self._word.value
 
     # Rights -----------------------------------------------------------------------------------------------
 
@@ -380,7 +399,7 @@ class Host:
 
     def discard(self, start: int, end: int) -> None:
         """Forget the engine's own translation of TC bytes that are about to be rewritten."""
-        self.uc.ctl_remove_cache(start, end)
+        uclib.uc_ctl(self.uc._uch, _REMOVE_CACHE, ctypes.c_uint64(start), ctypes.c_uint64(end))
 
     def set_control(self, cr0: int, cr4: int) -> None:
         """Mirror the bits of the guest's control registers that decide how copied instructions behave.
@@ -395,4 +414,10 @@ class Host:
         """Release the engine.  The object cannot be used any more."""
         self.on_exit = lambda: None
         self.on_fault = lambda vector, error, address: None
+        self._callback = _INTERRUPT_CALLBACK()
         uclib.uc_context_free(self._context)
+
+
+def is_lean() -> bool:
+    """Whether this Unicorn can be told not to check for a request to stop behind every memory access."""
+    return exitchecks.flag_offset(uclib) is not None
