@@ -28,6 +28,7 @@ MAX_CONTEXTS = 1 << 14
 MAX_KNOWN = 16_384
 """Translations that are remembered, about 3 KiB each."""
 GENERAL_PROTECTION = 13
+_EIP = layout.EIP // 8
 
 
 class Known(NamedTuple):
@@ -70,6 +71,7 @@ class Fragments:
         self._context = 0
         self.mode: Mode = mode_of(cpu)
         """The mode of the code that runs."""
+        self._cs_base = self._cs_limit = 0
         self._table = 0
         self._paging = False
         self.verified: set[int] = set()
@@ -144,6 +146,8 @@ class Fragments:
         cpu = self._cpu
         cpu.mode_changed = False
         mode = self.mode = mode_of(cpu)
+        segment = cpu.segments[CS]
+        self._cs_base, self._cs_limit = segment.base, segment.limit
         self._host.set_user(mode.user)
         self._paging = bool(cpu.cr0 & CR0_PG)
         key = (mode, cpu.segments[CS].base, self._paging)
@@ -167,11 +171,11 @@ class Fragments:
         cpu = self._cpu
         if cpu.mode_changed:
             self._update_mode()
-        segment = cpu.segments[CS]
-        eip = cpu.eip
-        if eip > segment.limit:
+        eip = self._quads[_EIP]
+        if eip > self._cs_limit:
             raise GuestFault(GENERAL_PROTECTION, 0)
-        return self._context | variant, eip, self._mmu.code_address(segment.base + eip & 0xFFFF_FFFF, self.mode.user)
+        linear = self._cs_base + eip & 0xFFFF_FFFF
+        return self._context | variant, eip, self._mmu.code_address(linear, self.mode.user)
 
     def find(self) -> Placed:
         """The fragment at EIP, translated if need be, and published to indirect branches."""

@@ -112,11 +112,15 @@ class PhysicalMemory:
 
     # Access for the VMM and for devices -------------------------------------------------------------------
 
+    def plain(self, address: int, size: int) -> bool:
+        """Whether *size* bytes at *address* surely stand at the same place in ``ram``; a negative one does not."""
+        end = address + size
+        return end <= self.ram_size and (address >= 0x10_0000 or 0 <= address and end <= 0xA_0000)
+
     def read(self, address: int, size: int) -> bytes:
         """*size* bytes from *address*; what is not there reads as ones."""
-        end = address + size
-        if end <= self.ram_size and (end <= 0xA_0000 or address >= 0x10_0000):
-            return bytes(self.ram[address:end])
+        if self.plain(address, size):
+            return bytes(self.ram[address : address + size])
         parts = []
         while size > 0:
             chunk = min(size, PAGE - (address & 0xFFF))

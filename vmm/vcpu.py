@@ -67,7 +67,7 @@ class Segment:
     Read freely; load by ``VCpu.set_segment`` only.
     """
 
-    __slots__ = ("_base", "_limit", "_negated", "_quads", "_selector", "_window", "attr")
+    __slots__ = ("_base", "_limit", "_negated", "_quads", "_selector", "_window", "attr", "kinds")
 
     def __init__(self, quads: memoryview, n: int) -> None:
         self._quads = quads
@@ -76,7 +76,9 @@ class Segment:
         self._selector = layout.SELECTOR // 8 + n
         self._negated = layout.NEG_BASE // 8 + n
         self._window = layout.WINDOW_LOW // 8 + n
-        self.attr = 0
+        self.attr = -1
+        self.kinds: tuple[int, int] | None = None
+        """The translator's classes of it in real and in protected mode, once they are known (``vmm.modes``)."""
 
     @property
     def selector(self) -> int:
@@ -96,6 +98,7 @@ class Segment:
         self._quads[self._base] = base
         self._quads[self._limit] = limit
         self.attr = attr
+        self.kinds = None
         low, high = 0, limit
         if attr & (ATTR_CODE | ATTR_EXPAND_DOWN) == ATTR_EXPAND_DOWN:
             low, high = limit + 1, 0xFFFF_FFFF if attr & ATTR_DB else 0xFFFF
@@ -134,6 +137,7 @@ class VCpu:
         """ES CS SS DS FS GS LDTR TR."""
         self.mode_changed = True
         """Set whenever something the translator's mode depends on changed."""
+        self._cpl = 0
         self.on_control_change: Callable[[str], None] = lambda name: None
         """Called with "cr0", "cr3", "cr4", "dr7", "tsc" after the VMM changed it (the MMU and the host listen)."""
         self.on_invlpg: Callable[[int], None] = lambda linear: None
@@ -177,6 +181,16 @@ class VCpu:
         self.watched = False
         """A breakpoint on data is set: repeated instructions go one step at a time."""
         self.cpl = 0
+        self.mode_changed = True
+
+    @property
+    def cpl(self) -> int:
+        """The current privilege level."""
+        return self._cpl
+
+    @cpl.setter
+    def cpl(self, value: int) -> None:
+        self._cpl = value
         self.mode_changed = True
 
     # The instruction pointer and flags ---------------------------------------------------------
@@ -232,7 +246,11 @@ class VCpu:
     # Segments ------------------------------------------------------------------------------------
     def set_segment(self, n: int, selector: int, base: int, limit: int, attr: int) -> None:
         """Load segment register *n* with its hidden part; no checks."""
-        self.segments[n].load(selector, base, limit, attr)
+        segment = self.segments[n]
+        if attr == segment.attr and base == segment.base and limit == segment.limit:
+            self._quads[layout.SELECTOR // 8 + n] = selector
+            return
+        segment.load(selector, base, limit, attr)
         self.mode_changed = True
 
     # Registers by width -----------------------------------------------------------------------------

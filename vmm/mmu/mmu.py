@@ -11,7 +11,7 @@ from collections.abc import Callable
 from vmm.breakpoints import Breakpoints
 from vmm.errors import GuestFault
 from vmm.host import DATA, PAGE, PRESENT, USER, WRITABLE, Host
-from vmm.mmu.shadow import Shadow, Space
+from vmm.mmu.shadow import REGION_SHIFT, Shadow, Space
 from vmm.mmu.walk import ABOVE, CR4_PAE, MASK, Source, Walker
 from vmm.physical import DEVICE, EXACT, NOTHING, RAM, ROM, PhysicalMemory
 from vmm.vcpu import CR0_PG, VCpu
@@ -19,6 +19,8 @@ from vmm.vcpu import CR0_PG, VCpu
 MAPPED, TRACED, STEP = range(3)
 """What ``Mmu.fill`` did: mapped the page; found a write to a page with code; found a page to be accessed stepwise."""
 
+FRAME = 0xF_FFFF_F000
+"""Host-physical address in a shadow entry."""
 PREFILL = 32
 """Neighbours of an unpaged page that are mapped along with it."""
 
@@ -34,6 +36,7 @@ class Mmu:
     def __init__(self, host: Host, physical: PhysicalMemory) -> None:
         self._host = host
         self.physical = physical
+        self._ram, self._ram_size = physical.ram, physical.ram_size
         self.walker = Walker(physical)
         self.is_code: Callable[[int], bool] = lambda page: False
         self.code_moved: Callable[[Space, int], None] = lambda space, page: None
@@ -202,11 +205,26 @@ class Mmu:
 
     # LinearMemory ------------------------------------------------------------------------------------------------
 
+    def _mapped(self, linear: int, rights: int) -> int:
+        """Where in RAM a linear address stands if the shadow grants *rights*, as a TLB would; else -1.
+
+        Accessed and dirty bits are set, and no trace lies there: the shadow would not grant it otherwise.
+        """
+        mirror = self.shadow.current.links.get(linear >> REGION_SHIFT)
+        if mirror is None:
+            return -1
+        entry = mirror.entries[linear >> 12 & 511]
+        at: int = entry & FRAME
+        return at | linear & 0xFFF if entry & rights == rights and at < self._ram_size else -1
+
     def read(self, linear: int, size: int, user: bool = False) -> bytes:
         """*size* bytes at a linear address, as the CPU would read them.  Raises ``GuestFault`` (#PF)."""
         if self.breakpoints.data:
             self.hits |= self.breakpoints.hit(linear, size, False)
         if (linear & 0xFFF) + size <= PAGE:
+            at = self._mapped(linear, PRESENT | USER if user else PRESENT)
+            if at >= 0:
+                return bytes(self._ram[at : at + size])
             return self.physical.read(self.walker.translate(linear, False, user)[0], size)
         parts = []
         while size > 0:
@@ -222,6 +240,10 @@ class Mmu:
         if self.breakpoints.data:
             self.hits |= self.breakpoints.hit(linear, size, True)
         if (linear & 0xFFF) + size <= PAGE:
+            at = self._mapped(linear, PRESENT | WRITABLE | USER if user else PRESENT | WRITABLE)
+            if at >= 0:
+                self._ram[at : at + size] = data
+                return
             self.physical.write(self.walker.translate(linear, True, user)[0], data)
             return
         self.probe_write(linear, size, user)

@@ -134,10 +134,14 @@ class Shadow:
             if now != before:
                 self._directory_changed(space, n, before, now)
                 space.directories[n] = (at, now)
+        ram, safe = self._physical.ram, self._physical.plain
+        size = ENTRIES * self.width
         for mirror in set(space.links.values()):
             if mirror.epoch != self._epoch:
                 mirror.epoch = self._epoch
-                self._follow_table(mirror)
+                at = mirror.where
+                if not (safe(at, size) and ram[at : at + size].tobytes() == mirror.snapshot):
+                    self._follow_table(mirror)
 
     def _directory_changed(self, space: Space, n: int, before: bytearray, now: bytearray) -> None:
         regions = 2 if self.width == 4 else 1
