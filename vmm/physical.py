@@ -115,7 +115,7 @@ class PhysicalMemory:
     def plain(self, address: int, size: int) -> bool:
         """Whether *size* bytes at *address* surely stand at the same place in ``ram``; a negative one does not."""
         end = address + size
-        return end <= self.ram_size and (address >= 0x10_0000 or 0 <= address and end <= 0xA_0000)
+        return end <= self.ram_size and (address >= 0x10_0000 or (address >= 0 and end <= 0xA_0000))
 
     def read(self, address: int, size: int) -> bytes:
         """*size* bytes from *address*; what is not there reads as ones."""
