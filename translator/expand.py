@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from translator import layout
+from translator import bulk, layout
 from translator.assembler import asm
 from translator.decode import Insn
 from translator.layout import CS, DS, ES, FS, GS, SS
@@ -477,7 +477,7 @@ def pop_seg(e: Emitter, insn: Insn) -> int | None:
 # Strings ---------------------------------------------------------------------------------------------
 
 _SOURCE, _DESTINATION = 1, 2
-_BULK = (0xA4, 0xA5, 0xAA, 0xAB)
+_COMPARISONS = (0xA6, 0xAE)
 _STRING_USES = {0xA4: 3, 0xA6: 3, 0xAA: 2, 0xAC: 1, 0xAE: 2}
 
 
@@ -495,9 +495,13 @@ def string(e: Emitter, insn: Insn) -> int | None:
     prefix = (b"\x66" if insn.opsize == 2 and insn.opcode & 1 else b"") + (bytes((insn.rep,)) if insn.rep else b"")
     flat = (not uses & _SOURCE or segments[insn.seg] == FLAT) and (not uses & _DESTINATION or segments[ES] == FLAT)
     if flat and insn.adsize == 4:
-        if insn.rep and insn.opcode in _BULK:
-            e.glue(f"movzx r9d, byte ptr [r15+rcx*8+{layout.BLOCK_SIZE - 8 * layout.BULK}]")
-        e.code += b"\x67" + prefix + bytes((insn.opcode,))
+        plain = b"\x67" + prefix + bytes((insn.opcode,))
+        if insn.rep and e.mode.bulk and bulk.applies(insn):
+            bulk.emit(e, insn, plain)
+        elif insn.rep and insn.opcode & 0xFE in _COMPARISONS:
+            bulk.comparison(e, plain)
+        else:
+            e.code += plain
         return PLAIN
     if (
         insn.rep

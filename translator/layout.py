@@ -17,12 +17,9 @@ TC_BASE: Final = 0x3_0000_0000
 VCPU_BLOCK: Final = 0x5_0000_0000
 """The vCPU block: read and write.  It stands 4 GiB higher again, and nothing else within 4 GiB of either: a fragment
 verifies the target of an indirect branch by a load from [r15 + target - own address], which faults if they differ."""
-BULK: Final = 192
-"""From so many repetitions on REP MOVS and REP STOS are the VMM's: emitted code loads from [r15 + 4096 - 8 * (BULK -
-ECX)], which is in the block below that count and in the void from it on."""
 VOID_LOW: Final = 0x4_0000_0000
 VOID_HIGH: Final = 0xE_0000_0000
-"""Where such loads fault."""
+"""Where that load faults."""
 LOOKUP_TABLES: Final = 0x10_0000_0000
 """Tables of indirect-branch targets, one a mode, of 65,536 host addresses each."""
 BUDGET_BASE: Final = 0x80_0000_0000

@@ -40,3 +40,5 @@ class Mode(NamedTuple):
     """Classes of ES CS SS DS FS GS."""
     tsc: bool = True
     """CPL 0, or CR4.TSD is clear: RDTSC is allowed."""
+    bulk: bool = True
+    """Repeated string instructions may take many elements at a time (not while device memory is open to one)."""

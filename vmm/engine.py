@@ -361,7 +361,7 @@ class Engine:
                 self._on_page_fault(address & 0xFFFF_FFFF, bool(error & 2))
                 return
             if layout.VOID_LOW <= address < layout.VOID_HIGH:
-                self._on_void()
+                self._on_wrong_target()
                 return
             if address == layout.ATTENTION_GUARD:
                 self._on_attention()
@@ -376,6 +376,8 @@ class Engine:
         try:
             outcome = self.mmu.fill(linear, write, self.fragments.mode.user)
         except GuestFault as fault:
+            if self._goes_by_elements():
+                return
             self.stats.exits["true_fault"] += 1
             if self._ends:
                 self._end_step()
@@ -388,6 +390,8 @@ class Engine:
             return
         if outcome == MAPPED:
             self.stats.exits["hidden_fault"] += 1
+            return
+        if self._goes_by_elements():
             return
         self._take_registers()
         bits = 0
@@ -411,27 +415,24 @@ class Engine:
         """The instruction that ran alone met breakpoints on data."""
         self._trap |= bits
 
-    def _on_void(self) -> None:
-        """A test by a load failed: of an indirect branch's target at a fragment's entry, or of a REP's count."""
-        self._take_registers()
-        if self._at_entry():
-            self._on_wrong_target()
-            return
-        self.stats.exits["string"] += 1
-        insn = self._insn_at_eip()
-        if insn is not None:
-            self.budget.refund(-1)
-            self._emulate(insn)
-        self._resume(None)
-
-    def _at_entry(self) -> bool:
-        """The faulting host instruction is the first of its fragment."""
-        placed = self.cache.at(self.host.rip)
-        return placed is not None and placed.address == self.host.rip
+    def _goes_by_elements(self) -> bool:
+        """Whether a repeated string instruction faulted among many elements at once: it goes on one by one."""
+        rip = self.host.rip
+        placed = self.cache.at(rip)
+        if placed is None:
+            return False
+        point = placed.point(rip)
+        offset = rip - placed.address - point.at
+        for start, end, text in point.fixes:
+            if text == "tail" and start <= offset < end:
+                self.host.resume_at(placed.address + point.at + end)
+                return True
+        return False
 
     def _on_wrong_target(self) -> None:
         """The lookup table led an indirect branch to a fragment of another address with the same low bits."""
         self.stats.exits["wrong_target"] += 1
+        self._take_registers()
         target = self.host.registers()[8]
         self.cpu.eip = target - self.cpu.segments[CS].base & 0xFFFF_FFFF
         self._resume(None)
@@ -464,11 +465,12 @@ class Engine:
         offset = rip - placed.address - point.at
         for start, end, text in point.fixes:
             if start <= offset < end:
-                if text == "saved":
-                    ax = registers[0]
+                if text in ("saved", "flags"):
+                    ax = registers[0 if text == "saved" else 10]
                     flags = flags & ~layout.ARITHMETIC | ax >> 8 & 0xD5 | (layout.OF if ax & 1 else 0)
-                    registers[0] = registers[10]
-                else:
+                    if text == "saved":
+                        registers[0] = registers[10]
+                elif text != "tail":
                     for fix in text.split(","):
                         target, source = fix.split("=")
                         registers[_NUMBERS[target]] = registers[_NUMBERS[source]]

@@ -216,6 +216,8 @@ class Fragments:
         start = perf_counter()
         _, eip, physical = key
         cpu, mode, mmu = self._cpu, self.mode, self._mmu
+        if key[0] & STEP:
+            mode = mode._replace(bulk=False)
         segment = cpu.segments[CS]
         linear = segment.base + eip & 0xFFFF_FFFF
         room = min(PAGE - (linear & 0xFFF), segment.limit + 1 - eip)
@@ -243,9 +245,9 @@ class Fragments:
             fragment = known.fragment.moved(eip)
             self.recalled += 1
         else:
-            fragment = self._make(code, more, eip, max_insns, single_block, verify)
+            fragment = self._make(code, more, eip, mode, max_insns, single_block, verify)
             if following and following[0] in self.verified and not verify:
-                fragment = self._make(code, more, eip, max_insns, single_block, True)
+                fragment = self._make(code, more, eip, mode, max_insns, single_block, True)
             if keep_known and fragment.movable and not following:
                 self._known[mode, key[0] >> 24, physical] = Known(code[: fragment.length], len(code), fragment)
         placed = self.cache.insert(key, fragment, _pages(page, physical & 0xFFF, fragment, following), keep)
@@ -253,11 +255,18 @@ class Fragments:
         return placed
 
     def _make(
-        self, code: bytes, more: Callable[[], bytes], eip: int, max_insns: int, single_block: bool, verify: bool
+        self,
+        code: bytes,
+        more: Callable[[], bytes],
+        eip: int,
+        mode: Mode,
+        max_insns: int,
+        single_block: bool,
+        verify: bool,
     ) -> Fragment:
         base = self._cpu.segments[CS].base
         try:
-            return self._translator.translate(code, more, eip, self.mode, base, max_insns, single_block, verify)
+            return self._translator.translate(code, more, eip, mode, base, max_insns, single_block, verify)
         except (Truncated, TooLong):
             raise GuestFault(GENERAL_PROTECTION, 0) from None
 

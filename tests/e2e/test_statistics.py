@@ -27,7 +27,7 @@ def test_where_all_exits_went(boot: Outcome) -> None:
     stats = boot.stats
     exits = stats["exits"]
     assert sum(exits.values()) == pytest.approx(stats["exits_per_million_insns"] * stats["guest_insns"] / 1e6)
-    assert exits["callout"] + exits.get("string", 0) == sum(stats["callouts"].values())
+    assert exits["callout"] == sum(stats["callouts"].values())
     assert exits["hidden_fault"] <= stats["hidden_faults"]
     assert exits["traced_store"] == stats["smc_faults"]
     assert stats["interrupts"]["0x08"] > 0
