@@ -76,7 +76,7 @@ class Budget:
         self._quads[_TSC] = NS_PER_INSN * (insns + BUDGET_BASE) + self.idle_ns + self.tsc_offset & _WORD
 
     def elapse(self, nanoseconds: int) -> None:
-        """Guest time passes without instructions, in whole instructions' worth: the deadline comes nearer by as many."""
+        """Guest time passes without instructions, in whole instructions' worth: the deadline comes nearer."""
         self.idle_ns += nanoseconds
         insns = nanoseconds // NS_PER_INSN
         self._deadline -= insns
