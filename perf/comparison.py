@@ -54,7 +54,7 @@ class Comparison:
     def show(self, console: Console) -> None:
         """Print the medians, the ratios and the errors."""
         table = Table(title=f"{self.title}: {self.unit} (medians), and our speed as a multiple of the other's")
-        table.add_column("")
+        table.add_column("", no_wrap=True)
         for name in (*self.machines, *(f"x {name}" for name in self.others), *self.extra):
             table.add_column(name, justify="right")
         for item in self.values:
@@ -62,12 +62,14 @@ class Comparison:
                 item,
                 *(_number(self.median(item, name), self.digits) for name in self.machines),
                 *(_number(self.ratio(item, name), 2) for name in self.others),
-                *(_number(column.get(item), 2) for column in self.extra.values()),
+                *(_number(column.get(item), 1) for column in self.extra.values()),
             )
         if self.others:
             table.add_section()
             means = [_number(self.mean_ratio(name), 2) for name in self.others]
             table.add_row("geometric mean", *[""] * len(self.machines), *means)
+        if not console.is_terminal:
+            console.width = 160
         console.print(table)
         for error in dict.fromkeys(self.errors):
             console.print(error, markup=False)

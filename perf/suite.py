@@ -12,6 +12,7 @@ from rich.console import Console
 from perf.comparison import Comparison
 from perf.kernels.build import BuildError
 from perf.peers import Peer, peers
+from vmm.config import check_output
 from vmm.errors import UsageError
 from vmm.files import write_whole
 
@@ -55,6 +56,8 @@ def choose(items: str, known: Sequence[str], machines: str | None, rounds: int) 
 def finish(measure: Callable[[], Comparison], file: Path | None) -> int:
     """Measure, show, write *file*; status 0, 1 if a run failed or differed, 2 if nothing could be measured."""
     try:
+        if file:
+            check_output("--json", file)
         result = measure()
     except (BuildError, UsageError) as error:
         print(error, file=sys.stderr)
