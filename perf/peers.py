@@ -45,6 +45,8 @@ class Run:
 
     seconds: float
     output: str
+    exits: int | None = None
+    """Exits from translated code to the monitor, if the machine tells."""
 
 
 class Peer(Protocol):
@@ -89,8 +91,10 @@ class Ours:
             outputs = ["-debugcon", f"file:{log}", "--stats-json", str(report)]
             command = [sys.executable, "-m", "vmm", "run", *settings, *outputs, *EXIT_DEVICE, "-kernel", str(kernel)]
             run_process(command, self.name)
-            parts: dict[str, float] = json.loads(report.read_text())["seconds"]
-            return Run(sum(parts.values()) - parts.get("idle", 0.0), log.read_text())
+            stats = json.loads(report.read_text())
+            parts: dict[str, float] = stats["seconds"]
+            seconds = sum(parts.values()) - parts.get("idle", 0.0)
+            return Run(seconds, log.read_text(), sum(stats["exits"].values()))
 
 
 @dataclass

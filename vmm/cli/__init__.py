@@ -18,6 +18,7 @@ COMMANDS = {
     "guests": "list, fetch and locate other people's programs to run",
     "rules": "print how each instruction is treated",
     "stats": "say what the statistics mean, or print those of a file",
+    "bench": "measure speed, ours beside plain Unicorn's and QEMU's",
     "doctor": "check what is needed to run",
 }
 """Sub-commands: ``vmm.cli.NAME`` has a function NAME(arguments) -> exit status."""
