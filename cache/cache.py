@@ -52,7 +52,9 @@ class Placed:
         "live",
         "pages",
         "point_offsets",
-        "points", "shift",
+        "points",
+        "shared",
+        "shift",
         "size",
         "slots",
         "ways",
@@ -78,6 +80,8 @@ class Placed:
         self.ways: list[Way] = []
         self.incoming: set[Way] = set()
         self.slots: set[int] = set()
+        self.shared = False
+        """New lookup tables hold it from the start."""
         self.live = True
 
     def host_pages(self) -> range:
@@ -264,15 +268,23 @@ class TranslationCache:
             self._code[at : at + 4] = (host - address - site - 4).to_bytes(4, "little", signed=True)
             self._discard(address + site, address + site + 4)
 
-    def publish(self, table: int, placed: Placed) -> bool:
-        """Let indirect branches find *placed* by lookup table number *table*; whether they could not before."""
+    def publish(self, table: int, placed: Placed, family: int = 0) -> bool:
+        """Let indirect branches find *placed* by lookup table number *table*; whether they could not before.
+
+        With a *family*, also by the tables that its address spaces are going to have.
+        """
         if not self.chaining or not placed.live or self.tables.holds(table, placed.linear, placed.address):
             return False
         placed.slots.add(self.tables.put(table, placed.linear, placed.address))
+        if family and self.tables.share(family, placed.linear, placed.address):
+            placed.shared = True
         return True
 
     def withdraw(self, placed: Placed) -> None:
         """Let indirect branches find *placed* no longer."""
+        if placed.shared:
+            self.tables.drop_everywhere(placed.linear, placed.address)
+            placed.shared = False
         for slot in placed.slots:
             self.tables.drop(slot, placed.address)
         placed.slots.clear()

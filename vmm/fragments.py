@@ -169,7 +169,7 @@ class Fragments:
             self._table = 0
             self._quads[layout.TABLE // 8] = tables.never
         else:
-            self._table = tables.table(self._where)
+            self._table = tables.table(self._where, context)
             self._quads[layout.TABLE // 8] = tables.address(self._table)
 
     def _locate(self, variant: int) -> Key:
@@ -194,9 +194,12 @@ class Fragments:
                 placed = self._translate(key)
         if placed.linear in self._mmu.breakpoints.code:
             return placed
-        if not self.mode.step and self.cache.publish(self._table, placed) and self._paging:
+        if self.mode.step:
+            return placed
+        page = placed.linear >> 12
+        everywhere = self._paging and len(placed.pages) == 1 and self._mmu.is_global(page)
+        if self.cache.publish(self._table, placed, self._context if everywhere else 0) and self._paging:
             fragments = self._mmu.space.fragments
-            page = placed.linear >> 12
             fragments.setdefault(page, []).append(placed)
             if len(placed.pages) > 1:
                 fragments.setdefault(page + 1 & 0xF_FFFF, []).append(placed)
