@@ -57,6 +57,8 @@ def bench(settings: Settings) -> int:
     A suite that lacks something (a compiler, a guest) is named on stderr and left out.  Raises ``UsageError``, also if
     nothing is left.
     """
+    if not KERNELS:
+        raise UsageError("the benchmarks' sources are not here; they are only in a checkout")
     suites = pick(settings.suites, tuple(SUITES), "suite") if settings.suites else list(SUITES)
     for option, file in (("--json", settings.json), ("--chart", settings.chart)):
         if file:

@@ -85,7 +85,7 @@ def _initrd(folder: Path) -> Path:
 
 
 def _time(command: list[str], name: str) -> float:
-    """Seconds of a process that ends with status 0.  Raises ``PeerError``."""
+    """Wall seconds of a process that ends with status 0.  Raises ``PeerError``."""
     start = perf_counter()
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     seconds = perf_counter() - start

@@ -61,12 +61,12 @@ class Comparison:
             table.add_row(
                 item,
                 *(_number(self.median(item, name), self.digits) for name in self.machines),
-                *(_number(self.ratio(item, name), 2) for name in self.others),
+                *(_ratio(self.ratio(item, name)) for name in self.others),
                 *(_number(column.get(item), 1) for column in self.extra.values()),
             )
         if self.others:
             table.add_section()
-            means = [_number(self.mean_ratio(name), 2) for name in self.others]
+            means = [_ratio(self.mean_ratio(name)) for name in self.others]
             table.add_row("geometric mean", *[""] * len(self.machines), *means)
         if not console.is_terminal:
             console.width = 160
@@ -87,3 +87,7 @@ class Comparison:
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _ratio(value: float | None) -> str:
+    return _number(value, 2 if value is None or value >= 0.1 else 4)

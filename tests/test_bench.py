@@ -251,6 +251,14 @@ def test_mistakes(
     assert all(peer.ran == [] for peer in machines.values())
 
 
+def test_an_installation_without_the_sources(
+    machines: dict[str, FakePeer], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "KERNELS", ())
+    assert cli.main(["bench"]) == 2
+    assert "they are only in a checkout" in capsys.readouterr().err
+
+
 def test_the_report(machines: dict[str, FakePeer], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "figures.json"
     assert cli.main(["bench", "--rounds", "2", "--json", str(file)]) == 0
