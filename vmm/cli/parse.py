@@ -34,7 +34,10 @@ class Option(Generic[T]):
         return dashes + self.names[0] + (f" {self.value}" if self.value else "")
 
 
-_TWO_DASHES = ("help", "timeout", "expect", "send", "stats", "json", "technique", "force", "prometheus")
+_TWO_DASHES = (
+    *("help", "timeout", "expect", "send", "stats", "json", "technique", "force", "prometheus"),
+    *("interval", "level", "from", "to"),
+)
 
 
 def parse(
