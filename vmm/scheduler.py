@@ -38,6 +38,9 @@ class Scheduler:
         self._chores_at = 0
         self.last_insn: int | None = None
         """The instruction count at which ``chores`` is called exactly (--max-insns)."""
+        self.sample_at: int | None = None
+        """The instruction count at which ``sample`` is called exactly; it chooses the next."""
+        self.sample: Callable[[], None] = lambda: None
         self.chores: Callable[[], None] = lambda: None
         self.halted_for_ever: Callable[[], None] = lambda: None
         self.wait: Callable[[int], int | None] = lambda nanoseconds: nanoseconds if nanoseconds < NEVER else None
@@ -124,15 +127,18 @@ class Scheduler:
         self._earliest = earliest = min(self._times.values(), default=NEVER)
         soft = self._chores_at < earliest
         due = -((engine.idle_ns - (self._chores_at if soft else earliest)) // NS_PER_INSN)
-        exact = self.last_insn is not None and self.last_insn <= due + MAX_INSNS
-        if exact and self.last_insn is not None:
-            due, soft = min(due, self.last_insn), False
+        stops = [insn for insn in (self.last_insn, self.sample_at) if insn is not None]
+        exact = bool(stops) and min(stops) <= due + MAX_INSNS
+        if exact:
+            due, soft = min(due, *stops), False
         engine.set_deadline(due, soft, exact)
 
     def on_deadline(self) -> None:
         """Guest time has come to an event, the chores or the end."""
         engine = self._engine
         self._run_devices()
+        if self.sample_at is not None and engine.insns >= self.sample_at:
+            self.sample()
         over = self.last_insn is not None and engine.insns >= self.last_insn
         if over or engine.now + SLACK_NS >= self._chores_at:
             self._do_chores()

@@ -35,20 +35,9 @@ class Option(Generic[T]):
 
 
 _TWO_DASHES = (
-    "help",
-    "timeout",
-    "expect",
-    "send",
-    "stats",
-    "json",
-    "technique",
-    "force",
-    "prometheus",
-    "suite",
-    "rounds",
-    "peers",
-    "quick",
-    "chart",
+    *("help", "timeout", "expect", "send", "stats", "json", "technique", "force", "prometheus"),
+    *("suite", "rounds", "peers", "quick", "chart"),
+    *("interval", "level", "from", "to"),
 )
 
 

@@ -1,0 +1,7 @@
+"""Traces: what the CPU was at exact instruction counts, to hold one run of a machine against another."""
+
+from vmm.trace.compare import Difference, compare
+from vmm.trace.format import Level, Record, Trace, TraceError
+from vmm.trace.record import Plan, check, record
+
+__all__ = ["Difference", "Level", "Plan", "Record", "Trace", "TraceError", "check", "compare", "record"]
