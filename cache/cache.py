@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 
 from lru import LRU
@@ -11,14 +11,18 @@ from cache.memory import CodeMemory
 from cache.tables import LookupTables
 from translator.unit import Exit, Fragment, Point
 
+HOST_PAGE_SHIFT = 12
 Key = tuple[int, int, int]
 """(context, EIP, guest-physical address)."""
 
 
 class Way:
-    """An exit of a placed fragment.  ``target`` is the fragment it is chained to, if any."""
+    """An exit of a placed fragment.  ``target`` is the fragment it is chained to, if any.
 
-    __slots__ = ("exit", "number", "placed", "target")
+    ``after`` is whoever answers callouts' own: where the guest went on after the last one.
+    """
+
+    __slots__ = ("after", "exit", "number", "placed", "target")
 
     @property
     def eip(self) -> int:
@@ -30,6 +34,7 @@ class Way:
         self.placed = placed
         self.exit = exit_
         self.target: Placed | None = None
+        self.after: tuple[Placed, int, int] | None = None
 
 
 class Placed:
@@ -47,7 +52,9 @@ class Placed:
         "live",
         "pages",
         "point_offsets",
-        "points", "shift",
+        "points",
+        "shared",
+        "shift",
         "size",
         "slots",
         "ways",
@@ -73,7 +80,13 @@ class Placed:
         self.ways: list[Way] = []
         self.incoming: set[Way] = set()
         self.slots: set[int] = set()
+        self.shared = False
+        """New lookup tables hold it from the start."""
         self.live = True
+
+    def host_pages(self) -> range:
+        """Numbers of the host pages that the fragment lies in."""
+        return range(self.address >> HOST_PAGE_SHIFT, (self.address + self.size - 1 >> HOST_PAGE_SHIFT) + 1)
 
     def point(self, host: int) -> Point:
         """What guest instruction the host address *host* inside this fragment belongs to."""
@@ -140,7 +153,10 @@ class TranslationCache:
         self.ways: list[Way | None] = [None]
         """Exits by number; 0 is the common miss of indirect branches."""
         self._free_numbers: list[int] = []
-        self._by_address: list[tuple[int, Placed]] = []
+        self._placed: dict[int, Placed] = {}
+        """All fragments by host address, the oldest first."""
+        self._in_page: dict[int, list[Placed]] = {}
+        """Those that lie in each host page."""
         self._by_page: dict[int, set[Placed]] = {}
         self.counters = Counters()
 
@@ -159,11 +175,10 @@ class TranslationCache:
 
     def at(self, host: int) -> Placed | None:
         """The fragment that holds host address *host*."""
-        n = bisect_right(self._by_address, host, key=lambda pair: pair[0]) - 1
-        if n < 0:
-            return None
-        placed = self._by_address[n][1]
-        return placed if host < placed.address + placed.size else None
+        for placed in self._in_page.get(host >> HOST_PAGE_SHIFT, ()):
+            if placed.address <= host < placed.address + placed.size:
+                return placed
+        return None
 
     def pages(self) -> Iterable[int]:
         """Guest-physical pages that fragments came from."""
@@ -183,7 +198,7 @@ class TranslationCache:
         """
         size = len(fragment.code)
         while (found := self.memory.allocate(size)) is None:
-            if not self._by_address:
+            if not self._placed:
                 raise MemoryError(f"a fragment of {size} bytes does not fit a translation cache of {self.capacity}")
             self._evict()
         offset, reused = found
@@ -202,7 +217,9 @@ class TranslationCache:
             placed.ways.append(way)
             code[exit_.number : exit_.number + 4] = number.to_bytes(4, "little")
         self._code[offset : offset + size] = code
-        insort(self._by_address, (address, placed), key=lambda pair: pair[0])
+        self._placed[address] = placed
+        for host_page in placed.host_pages():
+            self._in_page.setdefault(host_page, []).append(placed)
         if keep:
             if (old := self._index.get(key)) is not None:
                 self.remove(old, "replaced")
@@ -251,15 +268,23 @@ class TranslationCache:
             self._code[at : at + 4] = (host - address - site - 4).to_bytes(4, "little", signed=True)
             self._discard(address + site, address + site + 4)
 
-    def publish(self, table: int, placed: Placed) -> bool:
-        """Let indirect branches find *placed* by lookup table number *table*; whether they could not before."""
+    def publish(self, table: int, placed: Placed, family: int = 0) -> bool:
+        """Let indirect branches find *placed* by lookup table number *table*; whether they could not before.
+
+        With a *family*, also by the tables that its address spaces are going to have.
+        """
         if not self.chaining or not placed.live or self.tables.holds(table, placed.linear, placed.address):
             return False
         placed.slots.add(self.tables.put(table, placed.linear, placed.address))
+        if family and self.tables.share(family, placed.linear, placed.address):
+            placed.shared = True
         return True
 
     def withdraw(self, placed: Placed) -> None:
         """Let indirect branches find *placed* no longer."""
+        if placed.shared:
+            self.tables.drop_everywhere(placed.linear, placed.address)
+            placed.shared = False
         for slot in placed.slots:
             self.tables.drop(slot, placed.address)
         placed.slots.clear()
@@ -268,7 +293,7 @@ class TranslationCache:
         if len(self._index):
             victim = _oldest(self._index)
         else:
-            victim = self._by_address[0][1]
+            victim = next(iter(self._placed.values()))
         self.counters.evictions += 1
         self.remove(victim)
 
@@ -285,14 +310,16 @@ class TranslationCache:
             if way.target is not None:
                 way.target.incoming.discard(way)
                 way.target = None
+            way.after = None
             self.ways[way.number] = None
             self._free_numbers.append(way.number)
         placed.ways = []  # no cycle keeps what is dropped
         self.withdraw(placed)
         if self._index.get(placed.key) is placed:
             del self._index[placed.key]
-        n = bisect_right(self._by_address, placed.address, key=lambda pair: pair[0]) - 1
-        del self._by_address[n]
+        del self._placed[placed.address]
+        for host_page in placed.host_pages():
+            self._in_page[host_page].remove(placed)
         for page, _, _ in placed.pages:
             fragments = self._by_page.get(page)
             if fragments is not None:
@@ -315,7 +342,7 @@ class TranslationCache:
 
     def flush(self) -> None:
         """Drop everything."""
-        for _, placed in list(self._by_address):
+        for placed in list(self._placed.values()):
             self.remove(placed)
         self.counters.flushes += 1
 

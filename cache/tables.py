@@ -1,7 +1,8 @@
 """Lookup tables of indirect-branch targets: the low 16 bits of the linear address pick a host address.
 
-One table a context (mode and CS base).  An empty slot holds the miss stub; a filled one the entry of a
-fragment, which verifies that it is the right one.
+One table a context (mode, CS base and address space).  An empty slot holds the miss stub; a filled one the entry of a
+fragment, which verifies that it is the right one.  What may be shared by all address spaces of a family stands in the
+family's template, which a new table starts from.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from lru import LRU
 
 SLOTS = 0x1_0000
 TABLE_BYTES = 8 * SLOTS
+MAX_FAMILIES = 8
+"""Templates of half a MiB each; further families share nothing."""
 
 
 class LookupTables:
@@ -20,6 +23,7 @@ class LookupTables:
         self._base = base
         self._miss = miss
         self._empty = memoryview(miss.to_bytes(8, "little") * SLOTS).cast("Q")
+        self._templates: dict[int, memoryview] = {}
         self._count = len(quads) // SLOTS
         self._of: LRU[int, int] = LRU(max(self._count - 1, 1))
         self._used = 1
@@ -27,8 +31,8 @@ class LookupTables:
         self.never = base
         """Host address of a table that is always empty."""
 
-    def table(self, context: int) -> int:
-        """The number of the context's table, empty if it is new."""
+    def table(self, context: int, family: int = 0) -> int:
+        """The number of the context's table; a new one holds what *family* shares."""
         number = self._of.get(context)
         if number is None:
             if self._used < self._count:
@@ -40,7 +44,7 @@ class LookupTables:
                 number = oldest[1]
                 del self._of[oldest[0]]
             self._of[context] = number
-            self._quads[number * SLOTS : (number + 1) * SLOTS] = self._empty
+            self._quads[number * SLOTS : (number + 1) * SLOTS] = self._templates.get(family, self._empty)
         return number
 
     def address(self, number: int) -> int:
@@ -62,3 +66,23 @@ class LookupTables:
         """Empty a slot if it still holds *host*."""
         if self._quads[slot] == host:
             self._quads[slot] = self._miss
+
+    def share(self, family: int, linear: int, host: int) -> bool:
+        """Let new tables of *family* send branches to *linear* to *host*; whether they do."""
+        template = self._templates.get(family)
+        if template is None:
+            if len(self._templates) >= MAX_FAMILIES:
+                return False
+            template = self._templates[family] = memoryview(bytearray(self._empty)).cast("Q")
+        template[linear & SLOTS - 1] = host
+        return True
+
+    def drop_everywhere(self, linear: int, host: int) -> None:
+        """Empty the slots of all tables and templates that send branches to *linear* to *host*."""
+        index = linear & SLOTS - 1
+        for template in self._templates.values():
+            if template[index] == host:
+                template[index] = self._miss
+        for slot in range(index, self._used * SLOTS, SLOTS):
+            if self._quads[slot] == host:
+                self._quads[slot] = self._miss

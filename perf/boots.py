@@ -1,6 +1,7 @@
 """Boots of other people's programs, ours and QEMU's TCG in turn: seconds, translation, memory.
 
-``python -m perf.boots [--rounds N] [--json FILE]``.  Seconds are of the wall, from the start of the process to its end.
+``python -m perf.boots [--rounds N] [--peers A,B] [--json FILE]``.  Seconds are of the wall, from the start of the
+process to its end.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import argparse
 import json
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,14 +19,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from perf.comparison import Comparison
+from perf.peers import Ours, Peer, PeerError, Qemu
+from perf.suite import ROUNDS, finish, machines_of
 from vmm import guests
 from vmm.cpio import Archive
-from vmm.files import write_whole
+from vmm.errors import ImageError, UsageError
 
-ROUNDS = 3
 INIT = r"""
 static long call(long n, long a, long b, long c) {
     long r;
@@ -54,10 +53,10 @@ class Boot:
     qemu: bool = True
 
 
-def boots(folder: Path) -> list[Boot]:
-    """The boots; *folder* takes what has to be made for them."""
+def boots(folder: Path, quick: bool = False) -> list[Boot]:
+    """The boots, or only a short one; *folder* takes what has to be made for them.  Raises ``ImageError``."""
     found = [Boot("SeaBIOS to the boot sector", ("-fda", str(_floppy(folder))), "booted", qemu=False)]
-    if shutil.which("gcc"):
+    if shutil.which("gcc") and not quick:
         kernel = guests.path("debian-i386-kernel")
         options = ("-m", "128M", "-kernel", str(kernel), "-initrd", str(_initrd(folder)))
         found.append(
@@ -85,73 +84,84 @@ def _initrd(folder: Path) -> Path:
     return path
 
 
-def run_ours(boot: Boot, folder: Path) -> dict[str, Any]:
-    """Seconds, statistics and peak memory of one run of ours."""
+def _time(command: list[str], name: str) -> float:
+    """Wall seconds of a process that ends with status 0.  Raises ``PeerError``."""
+    start = perf_counter()
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    seconds = perf_counter() - start
+    if result.returncode:
+        last = result.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise PeerError(f"{name} ended with status {result.returncode}: {last}")
+    return seconds
+
+
+def run_ours(boot: Boot, folder: Path) -> tuple[float, dict[str, Any]]:
+    """Seconds and statistics of one run of ours.  Raises ``PeerError``."""
     stats = folder / "stats.json"
     command = [sys.executable, "-m", "vmm", "run", *boot.options, "-display", "none", "-serial", "null"]
     command += ["--stats-json", str(stats), *(("--expect", boot.expect) if boot.expect else ())]
-    start = perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    seconds = perf_counter() - start
-    return {"seconds": seconds, "stats": json.loads(stats.read_text())}
+    seconds = _time(command, Ours.name)
+    return seconds, json.loads(stats.read_text())
 
 
-def run_qemu(boot: Boot) -> float:
-    """Seconds of one run of QEMU's TCG."""
-    command = ["qemu-system-i386", "-accel", "tcg", "-M", "pc", "-cpu", "pentium3", *boot.options]
+def run_qemu(boot: Boot, qemu: Qemu) -> float:
+    """Seconds of one run of QEMU's TCG.  Raises ``PeerError``."""
+    command = [qemu.command, "-accel", "tcg", "-M", "pc", "-cpu", "pentium3", *boot.options]
     command += ["-display", "none", "-serial", "null", "-nodefaults", "-no-reboot"]
-    start = perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    return perf_counter() - start
+    return _time(command, qemu.name)
 
 
-def measure(rounds: int) -> list[dict[str, Any]]:
-    """A row of medians for each boot."""
-    rows = []
+def figures(stats: dict[str, Any]) -> dict[str, float]:
+    """What the statistics of a run say about its speed."""
+    translated = sum(stats["translated_insns"].values())
+    return {
+        "M instructions": stats["guest_insns"] / 1e6,
+        "exits/M": stats["exits_per_million_insns"],
+        "translated": translated,
+        "us/translated": 1e6 * stats["seconds"]["translate"] / max(translated, 1),
+        "MiB": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10,
+    }
+
+
+def compare(machines: Sequence[Peer], rounds: int, quick: bool = False) -> Comparison:
+    """Seconds of every boot, in turn, *rounds* times.  Raises ``ImageError``."""
+    able = [machine for machine in machines if isinstance(machine, Ours | Qemu)]
+    result = Comparison("Boots", "seconds", [machine.name for machine in able], digits=2)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for boot in boots(folder):
-            ours, theirs = [], []
-            for _ in range(rounds):
-                ours.append(run_ours(boot, folder))
-                if boot.qemu and shutil.which("qemu-system-i386"):
-                    theirs.append(run_qemu(boot))
-            stats = ours[-1]["stats"]
-            translated = sum(stats["translated_insns"].values())
-            seconds = statistics.median(run["seconds"] for run in ours)
-            qemu = statistics.median(theirs) if theirs else None
-            rows.append(
-                {
-                    "boot": boot.name,
-                    "seconds": round(seconds, 2),
-                    "qemu_seconds": round(qemu, 2) if qemu else None,
-                    "times_qemu": round(seconds / qemu, 2) if qemu else None,
-                    "guest_insns": stats["guest_insns"],
-                    "exits_per_million_insns": round(stats["exits_per_million_insns"], 1),
-                    "translated_insns": translated,
-                    "translation_us_per_insn": round(1e6 * stats["seconds"]["translate"] / translated, 1),
-                    "peak_memory_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10,
-                }
-            )
-    return rows
+        for boot in boots(folder, quick) * rounds:
+            result.values.setdefault(boot.name, {})
+            for machine in able:
+                try:
+                    if isinstance(machine, Ours):
+                        seconds, stats = run_ours(boot, folder)
+                        result.add(boot.name, machine.name, seconds)
+                        for heading, value in figures(stats).items():
+                            result.extra.setdefault(heading, {})[boot.name] = value
+                    elif boot.qemu:
+                        result.add(boot.name, machine.name, run_qemu(boot, machine))
+                except PeerError as error:
+                    result.errors.append(f"{boot.name}: {error}")
+    return result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; status 0."""
+    """Exit status 0, 1 if a run failed, 2 if a guest is missing."""
     parser = argparse.ArgumentParser(prog="python -m perf.boots", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--peers", help="all that are installed, if not given")
     parser.add_argument("--json", type=Path, help="write the figures to a file as well")
-    options = parser.parse_args(arguments)
-    rows = measure(max(options.rounds, 1))
-    table = Table(title="Boots (medians)")
-    for key in rows[0]:
-        table.add_column(key)
-    for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
-    Console().print(table)
-    if options.json:
-        write_whole(options.json, (json.dumps(rows, indent=2) + "\n").encode())
-    return 0
+    given = parser.parse_args(arguments)
+
+    def measure() -> Comparison:
+        if given.rounds < 1:
+            raise UsageError("--rounds: at least 1")
+        try:
+            return compare(machines_of(given.peers), given.rounds)
+        except ImageError as error:
+            raise UsageError(str(error)) from None
+
+    return finish(measure, given.json)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,8 @@ class Run:
 
     seconds: float
     output: str
+    exits: int | None = None
+    """Exits from translated code to the monitor, if the machine tells."""
 
 
 class Peer(Protocol):
@@ -59,11 +61,13 @@ class Peer(Protocol):
         """Run the multiboot image *kernel*.  Raises ``PeerError``."""
 
 
-def run_process(command: list[str], name: str) -> tuple[float, str]:
+def run_process(command: list[str], name: str, folder: Path | None = None) -> tuple[float, str]:
     """Wall seconds and standard error of a process that ends by the kernel's exit port.  Raises ``PeerError``."""
     start = perf_counter()
     try:
-        result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False)
+        result = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False, cwd=folder
+        )
     except subprocess.TimeoutExpired:
         raise PeerError(f"{name} took more than {SECONDS} s") from None
     seconds = perf_counter() - start
@@ -74,10 +78,12 @@ def run_process(command: list[str], name: str) -> tuple[float, str]:
     return seconds, errors
 
 
+@dataclass
 class Ours:
-    """The ``vmm`` command of this checkout."""
+    """The ``vmm`` command of the checkout in *folder* (the current one if ``None``)."""
 
-    name = "vmm"
+    name: str = "vmm"
+    folder: Path | None = None
 
     def missing(self) -> str | None:
         return None
@@ -88,9 +94,11 @@ class Ours:
             settings = ["-m", f"{RAM >> 20}M", "-display", "none", "-serial", "null", "-no-reboot"]
             outputs = ["-debugcon", f"file:{log}", "--stats-json", str(report)]
             command = [sys.executable, "-m", "vmm", "run", *settings, *outputs, *EXIT_DEVICE, "-kernel", str(kernel)]
-            run_process(command, self.name)
-            parts: dict[str, float] = json.loads(report.read_text())["seconds"]
-            return Run(sum(parts.values()) - parts.get("idle", 0.0), log.read_text())
+            run_process(command, self.name, self.folder)
+            stats = json.loads(report.read_text())
+            parts: dict[str, float] = stats["seconds"]
+            seconds = sum(parts.values()) - parts.get("idle", 0.0)
+            return Run(seconds, log.read_text(), sum(stats["exits"].values()))
 
 
 @dataclass

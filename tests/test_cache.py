@@ -18,6 +18,7 @@ from translator.unit import Exit, Fragment
 CAPACITY = 8 << 10
 BASE = 0x3_0000_1000
 MISS = 0x3_0000_0000
+TABLES = 4
 MODE = Mode(True, True, True, False, False, True, True, False, (FLAT,) * 6)
 BOUNDED = settings(max_examples=60, stateful_step_count=60, deadline=None, database=None, derandomize=True)
 EXIT_BYTES = 64
@@ -94,7 +95,7 @@ class CacheMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.code = memoryview(bytearray(CAPACITY))
-        self.slots = memoryview(bytearray(8 * 3 * SLOTS)).cast("Q")
+        self.slots = memoryview(bytearray(8 * TABLES * SLOTS)).cast("Q")
         self.written = bytearray(CAPACITY)
         self.watched: set[int] = set()
         self.live: list[Placed] = []
@@ -169,17 +170,28 @@ class CacheMachine(RuleBasedStateMachine):
             if self.cache.chaining:
                 self.by_lookup.add(way)
 
-    @rule(data=st.data())
-    def publish(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), family=st.integers(0, 2))
+    def publish(self, data: st.DataObject, family: int) -> None:
         if self.live:
             placed = data.draw(st.sampled_from(self.live))
             held = self.slots[self.table * SLOTS + placed.linear] == placed.address
-            assert self.cache.publish(self.table, placed) == (self.cache.chaining and not held)
+            assert self.cache.publish(self.table, placed, family) == (self.cache.chaining and not held)
+
+    @rule(context=st.integers(2, 9), family=st.integers(1, 2))
+    def another_space(self, context: int, family: int) -> None:
+        """Tables other than the first are recycled; a new one holds what the family shares."""
+        tables = self.cache.tables
+        tables.table(1)
+        number = tables.table(context, family)
+        assert 0 < number < TABLES
+        assert number != self.table
 
     @rule(data=st.data())
     def withdraw(self, data: st.DataObject) -> None:
         if self.live:
-            self.cache.withdraw(data.draw(st.sampled_from(self.live)))
+            placed = data.draw(st.sampled_from(self.live))
+            self.cache.withdraw(placed)
+            assert all(self.slots[n * SLOTS + placed.linear] != placed.address for n in range(TABLES))
 
     @rule(page=st.integers(0, 3), first=st.integers(0, 700), size=st.integers(1, 64))
     def invalidate(self, page: int, first: int, size: int) -> None:
@@ -237,9 +249,10 @@ class CacheMachine(RuleBasedStateMachine):
     @invariant()
     def lookup_tables_name_live_fragments(self) -> None:
         alive = {p.address: p for p in self.live}
-        for eip in range(41):
-            host = self.slots[SLOTS + eip]
-            assert host in (0, MISS) or alive[host].linear & 0xFFFF == eip
+        for number in range(1, TABLES):
+            for eip in range(41):
+                host = self.slots[number * SLOTS + eip]
+                assert host in (0, MISS) or alive[host].linear & 0xFFFF == eip
 
     @invariant()
     def pages_with_fragments_are_watched(self) -> None:
@@ -269,3 +282,17 @@ def test_the_least_recently_used_fragment_goes_first() -> None:
     assert cache.lookup((1, 0, 0)) is not None
     cache.insert((1, 9, 9), fragment(9, CAPACITY // 4, 0), ((0, 0, 20),))
     assert [cache.lookup((1, n, n)) is not None for n in (0, 1, 2, 3)] == [True, False, True, True]
+
+
+def test_a_new_space_knows_what_all_spaces_share() -> None:
+    machine = CacheMachine()
+    machine.start(True)
+    cache = machine.cache
+    shared, own = (cache.insert((1, eip, eip), fragment(eip, 200, 0), ((0, eip, eip + 20),)) for eip in (3, 5))
+    assert cache.publish(machine.table, shared, family=1)
+    assert cache.publish(machine.table, own)
+    second, stranger = cache.tables.table(2, 1), cache.tables.table(3, 2)
+    assert [machine.slots[second * SLOTS + eip] for eip in (3, 5)] == [shared.address, MISS]
+    assert machine.slots[stranger * SLOTS + 3] == MISS
+    cache.remove(shared)
+    assert machine.slots[second * SLOTS + 3] == machine.slots[machine.table * SLOTS + 3] == MISS

@@ -128,6 +128,12 @@ OPTIONS = [
         ["-nic", "none", "-machine", "pc,accel=tcg", "-vga", "std", "-monitor", "none", "-nodefaults"],
         {},
     ),
+    (["-M", "pc-i440fx-7.2", "-accel", "tcg,thread=single", "-cpu", "qemu32", "-smp", "cpus=1"], {}),
+    (["-machine", "type=pc,accel=tcg", "-icount", "shift=3,sleep=off", "-icount", "3", "-k", "en-us"], {}),
+    (["-parallel", "none", "-audio", "none", "-name", "a guest", "-net", "none", "-no-user-config"], {}),
+    (["-display", "curses"], {"display": "text"}),
+    (["-curses"], {"display": "text"}),
+    (["-drive", f"file={SELF},id=disk,cache=none,aio=threads"], {"drives": (Drive(FILE),)}),
 ]
 
 
@@ -190,7 +196,7 @@ def test_names_of_options_are_unique() -> None:
         (["run", "-hda", "/dev/null"], 4, "ide drive 0: /dev/null is empty"),
         (["run", "-drive", "if=ide"], 2, "-drive: file= is missing"),
         (["run", "-drive", f"file={SELF},if=virtio"], 2, "-drive: if=virtio is not one of floppy, ide"),
-        (["run", "-drive", f"file={SELF},cache=none"], 2, "-drive: there is no property 'cache'; there are file, "),
+        (["run", "-drive", f"file={SELF},bus=1"], 2, "-drive: there is no property 'bus'; there are aio, cache, "),
         (["run", "-drive", f"file={SELF},snapshot=maybe"], 2, "-drive: snapshot: 'maybe' is neither on nor off"),
         (["run", "-drive", f"file={SELF},file=x"], 2, "-drive: file is given twice"),
         (["run", "-drive", "x"], 2, "-drive: 'x' is not of the form key=value"),
@@ -207,6 +213,11 @@ def test_names_of_options_are_unique() -> None:
         (["run", "-device", "broken-ram,bit=3"], 2, "-device broken-ram: address= is missing"),
         (["run", "-device", "isa-debug-exit,iobase=x"], 2, "-device isa-debug-exit: iobase: 'x' is not a number"),
         (["run", "-nic", "user"], 14, "-nic: 'user' is not supported, only none"),
+        (["run", "-vga", "none"], 14, "-vga: 'none' is not supported, only std"),
+        (["run", "-M", "q35,accel=tcg"], 14, "-machine: 'q35,accel=tcg' is not supported, only pc"),
+        (["run", "-accel", "kvm"], 14, "-accel: 'kvm' is not supported, only tcg"),
+        (["run", "-cpu", "486"], 14, "-cpu: '486' is not supported, only qemu32"),
+        (["run", "-icount", "shift=auto"], 14, "-icount: 'shift=auto' is not supported, only 3"),
         (["run", "-smp", "4"], 14, "-smp: '4' is not supported, only 1"),
         (["run", "-rtc", "base=soon"], 2, "-rtc: base=soon is not utc, localtime or a date like "),
         (["run", "-rtc", "clock=host"], 14, "-rtc: clock=vm is the only clock there is"),

@@ -66,7 +66,11 @@ def emit(e: Emitter, insn: Insn, plain: bytes) -> None:
     chunk = _CHUNK[name]
     elements = chunk // size
     # With fewer than two chunks (one, for MOVS and STOS of bytes) nothing of this pays.  No flag may change yet.
-    e.glue(f"mov r8d, {5 + (size == 1)}; shrx r9d, ecx, r8d; xchg rcx, r9")
+    # So the count is shifted right by memory: SHRX would raise #NM under the guest's CR0.TS in Unicorn.
+    shifted = layout.SCRATCH + 8
+    e.glue(
+        f"lea r8, [rcx*{4 if size == 1 else 8}]; mov [r15+{shifted}], r8; mov r9d, [r15+{shifted + 1}]; xchg rcx, r9"
+    )
     small = _forward(e, b"\xe3")
     saved = len(e.code) + len(_COUNT_BACK) + len(_SAVE)
     e.code += _DIRECTION

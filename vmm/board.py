@@ -40,7 +40,7 @@ from vmm.engine import Engine
 from vmm.input import SerialFeeder
 from vmm.layout import BIOS_END, BIOS_WINDOW, MEBIBYTE, SHADOW, SHADOW_SIZE, VGA_WINDOW, VGA_WINDOW_SIZE
 from vmm.media import open_medium
-from vmm.physical import DEVICE, NOTHING, RAM, ROM
+from vmm.physical import DEVICE, EXACT, NOTHING, RAM, ROM
 from vmm.scheduler import Scheduler
 
 COM_PORTS = ((0x3F8, 4), (0x2F8, 3), (0x3E8, 4), (0x2E8, 3))
@@ -192,7 +192,7 @@ class Board:
             if not 0 <= offset < window.size:
                 physical.map(address, 0x1000, NOTHING, nothing)
             elif window.memory is None:
-                physical.map_device_page(address, DEVICE)
+                physical.map_device_page(address, EXACT if window.latched else DEVICE)
             else:
                 memory, text = self._vga_frames
                 base = text if window.memory is self.vga.text else memory + window.offset

@@ -75,6 +75,13 @@ class Budget:
         self._quads[_BUDGET] = BUDGET_BASE + insns - now
         self._quads[_TSC] = NS_PER_INSN * (insns + BUDGET_BASE) + self.idle_ns + self.tsc_offset & _WORD
 
+    def elapse(self, nanoseconds: int) -> None:
+        """Guest time passes without instructions, in whole instructions' worth: the deadline comes nearer."""
+        self.idle_ns += nanoseconds
+        insns = nanoseconds // NS_PER_INSN
+        self._deadline -= insns
+        self._quads[_BUDGET] -= insns
+
     def refund(self, insns: int) -> None:
         """Give back instructions that were taken off but not executed (negative: take them off)."""
         self._quads[_BUDGET] += insns

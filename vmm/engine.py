@@ -130,7 +130,7 @@ class Engine:
         """Run until ``stop``; raises what ends the run otherwise (``TripleFault``, a bug's exception)."""
         self.stopping = False
         thresholds = gc.get_threshold()
-        gc.set_threshold(*GC_THRESHOLDS)
+        gc.set_threshold(*max(thresholds, GC_THRESHOLDS))
         try:
             self._go(None)
             if not self.stopping:
@@ -174,17 +174,18 @@ class Engine:
         else:
             self._exit_kinds[way.exit.kind](way)
 
-    def _go(self, way: Way | None) -> None:
+    def _go(self, way: Way | None) -> Placed | None:
         """Pick where emitted code goes on: events, traps and interrupts first, then the fragment at EIP.
 
-        *way* is the direct exit that led here; it is chained to the fragment if nothing came between.
+        *way* is the direct exit that led here; it is chained to the fragment if nothing came between.  Returns the
+        fragment, or None if one instruction runs alone or the run ends.
         """
         cpu = self.cpu
         while True:
             if self._trap or self.nmi or cpu.halted or self.stopping or (self.interrupt and cpu.interrupts_enabled):
                 way = None
                 if not self._service():
-                    return
+                    return None
             cpu.shadow = 0
             if self.budget.is_over:
                 self.on_deadline()
@@ -192,7 +193,7 @@ class Engine:
                 continue
             try:
                 if self.mmu.breakpoints.code and self._breaks():
-                    return
+                    return None
                 placed = self.fragments.find()
             except GuestFault as fault:
                 self._deliver(fault)
@@ -202,6 +203,7 @@ class Engine:
         if way is not None:
             self.fragments.chain(way, placed)
         self._quads[layout.RESUME // 8] = placed.entry
+        return placed
 
     def _service(self) -> bool:
         """Traps, interrupts, HLT and the end of the run.  False: the host is stopped."""
@@ -299,9 +301,16 @@ class Engine:
         self.stats.exits["callout"] += 1
         if exit_.refund:
             self.budget.refund(exit_.refund)
-        self.cpu.eip = way.eip
+        cpu = self.cpu
+        cpu.eip = way.eip
         self._emulate(insn)
-        self._go(None)
+        waits = self._trap or self.nmi or cpu.halted or self.stopping or cpu.shadow or self.interrupt
+        if not waits and not self.budget.is_over and (after := self.fragments.after(way)) is not None:
+            self._quads[layout.RESUME // 8] = after.entry
+            return
+        placed = self._go(None)
+        if placed is not None:
+            self.fragments.remember(way, placed)
 
     def _emulate(self, insn: Insn) -> None:
         """Let the VMM execute the instruction at EIP, whose retirement is already accounted for."""

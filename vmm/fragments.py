@@ -73,6 +73,8 @@ class Fragments:
         """The mode of the code that runs."""
         self._cs_base = self._cs_limit = 0
         self._table = 0
+        self._where = 0
+        """The context and the address space in one number."""
         self._paging = False
         self.verified: set[int] = set()
         """Guest-physical pages whose fragments check their source when entered, and that are not traced."""
@@ -81,6 +83,8 @@ class Fragments:
         self.recalled = 0
         """Units that needed no translation because their bytes were known."""
         self._temporary: Placed | None = None
+        self._moves = 0
+        """How often a page of code was mapped another way."""
         cache.watch, cache.unwatch = self._watch, self._unwatch
         mmu.is_code = self.is_traced
         mmu.on_remap = self._on_remap
@@ -130,6 +134,7 @@ class Fragments:
 
     def _on_code_moved(self, space: Space, page: int) -> None:
         """A linear page of code may be mapped another way: nothing may lead to its fragments unchecked."""
+        self._moves += 1
         space.code.pop(2 * page, None)
         space.code.pop(2 * page + 1, None)
         self._mmu.forget_global(page)
@@ -159,11 +164,12 @@ class Fragments:
             context = self._contexts[key] = len(self._contexts) + 1
         self._context = context
         tables = self.cache.tables
+        self._where = context << 24 | self._mmu.space.number
         if mode.step:
             self._table = 0
             self._quads[layout.TABLE // 8] = tables.never
         else:
-            self._table = tables.table(context << 24 | self._mmu.space.number)
+            self._table = tables.table(self._where, context)
             self._quads[layout.TABLE // 8] = tables.address(self._table)
 
     def _locate(self, variant: int) -> Key:
@@ -188,13 +194,28 @@ class Fragments:
                 placed = self._translate(key)
         if placed.linear in self._mmu.breakpoints.code:
             return placed
-        if not self.mode.step and self.cache.publish(self._table, placed) and self._paging:
+        if self.mode.step:
+            return placed
+        page = placed.linear >> 12
+        everywhere = self._paging and len(placed.pages) == 1 and self._mmu.is_global(page)
+        if self.cache.publish(self._table, placed, self._context if everywhere else 0) and self._paging:
             fragments = self._mmu.space.fragments
-            page = placed.linear >> 12
             fragments.setdefault(page, []).append(placed)
             if len(placed.pages) > 1:
                 fragments.setdefault(page + 1 & 0xF_FFFF, []).append(placed)
         return placed
+
+    def remember(self, way: Way, placed: Placed) -> None:
+        """The guest went on at *placed* after the callout *way*."""
+        way.after = placed, self._where, self._moves
+
+    def after(self, way: Way) -> Placed | None:
+        """Where the guest goes on after the callout *way*, if it is where it did before and nothing has changed."""
+        if way.after is None:
+            return None
+        placed, where, moves = way.after
+        same = where == self._where and moves == self._moves and placed.live and placed.eip == self._quads[_EIP]
+        return placed if same and not self._cpu.mode_changed and not self._mmu.breakpoints.code else None
 
     def find_step(self) -> Placed:
         """A fragment of the one instruction at EIP, which leaves for the VMM after it."""

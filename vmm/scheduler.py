@@ -83,14 +83,21 @@ class Scheduler:
 
     def _accessed(self, device: Device | None) -> None:
         """Let the time of a bus cycle pass, and ask the device for its next event again."""
-        self._engine.skip(PORT_NS)
+        budget = self._engine.budget
+        moved = False
         if device is None:
             self._port_io["nobody"] += 1
         else:
             self._port_io[device.name] += 1
-            if device in self._times:
-                self._times[device] = device.next_event()
-        self._arm()
+            time = self._times.get(device)
+            if time is not None and (soonest := device.next_event()) != time:
+                self._times[device] = soonest
+                moved = True
+        if moved or self.last_insn is not None or budget.left <= PORT_NS // NS_PER_INSN:
+            budget.idle_ns += PORT_NS
+            self._arm()
+        else:
+            budget.elapse(PORT_NS)
 
     def memory_accessed(self, device: Device) -> None:
         """A device answered at a physical address: it may have its next event at another time.

@@ -105,6 +105,16 @@ DERIVED: dict[str, tuple[Statistic, Callable[[Stats], float]]] = {
             lambda stats: _ratio(stats.tc_bytes, stats.tc_capacity_bytes),
         ),
         (
+            Statistic(
+                "tc_residency",
+                "ratio",
+                "",
+                "gauge",
+                "tc_bytes as a share of emitted_bytes: what eviction has left in the cache.",
+            ),
+            lambda stats: _ratio(stats.tc_bytes, stats.emitted_bytes),
+        ),
+        (
             Statistic("expansion_ratio", "ratio", "", "gauge", "Bytes of host code emitted for a byte of guest code."),
             lambda stats: _ratio(stats.emitted_bytes, stats.translated_bytes),
         ),

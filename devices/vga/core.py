@@ -70,6 +70,8 @@ class Window:
     size: int
     memory: Buffer | None = field(default=None, repr=False)
     offset: int = 0
+    latched: bool = False
+    """Write mode 1: what is written is what was read last, so accesses must come just as the guest makes them."""
 
     def same(self, other: Window) -> bool:
         """Whether *other* decodes the same way onto the same buffer."""
@@ -78,6 +80,7 @@ class Window:
             and self.size == other.size
             and self.memory is other.memory
             and self.offset == other.offset
+            and self.latched == other.latched
         )
 
 
@@ -438,7 +441,7 @@ class Vga(Device):
             and size == TEXT_SIZE
         ):
             return Window(base, size, self.text)
-        return Window(base, size)
+        return Window(base, size, latched=graphics[reg.GR_MODE] & reg.MODE_WRITE == 1)
 
     def _set_window(self) -> None:
         window = self._decide_window()

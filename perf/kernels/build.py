@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 SOURCES = Path(__file__).parent
@@ -23,7 +24,6 @@ FLAGS = shlex.split(
 )
 EXTRA_FLAGS = {"sse2": ("-msse2", "-mfpmath=sse")}
 COMMON = ("start.S", "runtime.c")
-INPUTS = (*COMMON, "runtime.h", "kernel.ld")
 EMPTY = "empty"
 """The kernel that does nothing: its run is the start-up of a machine."""
 
@@ -35,7 +35,9 @@ class BuildError(Exception):
 
 
 def compiler_includes() -> list[str]:
-    """gcc's own headers (``stdint.h``, ``emmintrin.h``) without the host's C library."""
+    """gcc's own headers (``stdint.h``, ``emmintrin.h``) without the host's C library.  Raises ``BuildError``."""
+    if not shutil.which("gcc"):
+        raise BuildError("gcc is not installed")
     result = subprocess.run(["gcc", "-print-file-name=include"], capture_output=True, text=True, check=True)
     return ["-isystem", result.stdout.strip()]
 
@@ -44,24 +46,30 @@ def build(name: str) -> Path:
     """The path of the kernel *name*, built if its sources changed.  Raises ``BuildError``."""
     if name != EMPTY and name not in KERNELS:
         raise BuildError(f"there is no kernel {name!r}; there are {', '.join(KERNELS)}")
+    command = [*FLAGS, *EXTRA_FLAGS.get(name, ()), *compiler_includes()]
+    return compile_image(name, command, [SOURCES / file for file in (*COMMON, f"{name}.c")], [SOURCES / "runtime.h"])
+
+
+def compile_image(name: str, flags: Sequence[str], sources: Sequence[Path], headers: Sequence[Path]) -> Path:
+    """The multiboot image of *sources*, built if these, *headers* or *flags* changed.  Raises ``BuildError``."""
     if not shutil.which("gcc"):
         raise BuildError("gcc is not installed")
-    files = [SOURCES / file for file in (f"{name}.c", *INPUTS)]
-    flags = [*FLAGS, *EXTRA_FLAGS.get(name, ())]
+    script = SOURCES / "kernel.ld"
     digest = hashlib.sha256("\0".join(flags).encode())
-    for file in files:
-        digest.update(file.read_bytes())
+    for file in (*sources, *headers, script):
+        try:
+            digest.update(file.read_bytes())
+        except OSError as error:
+            raise BuildError(f"{file}: {error.strerror}") from None
     target = CACHE / f"{name}-{digest.hexdigest()[:16]}.elf"
     if target.exists():
         return target
     CACHE.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(f".{os.getpid()}")
-    sources = [str(SOURCES / file) for file in (*COMMON, f"{name}.c")]
-    script = f"-Wl,-T,{SOURCES / 'kernel.ld'}"
-    command = ["gcc", *flags, *compiler_includes(), script, "-o", str(partial), *sources]
+    command = ["gcc", *flags, f"-Wl,-T,{script}", "-o", str(partial), *map(str, sources)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise BuildError(f"gcc cannot build the kernel {name}: {result.stderr.strip()}")
+        raise BuildError(f"gcc cannot build {name}: {result.stderr.strip()}")
     partial.replace(target)
     return target
 

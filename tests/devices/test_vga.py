@@ -333,6 +333,14 @@ def test_what_the_window_is(
     assert not any(one.same(next_one) for one, next_one in zip(pc.windows, pc.windows[1:], strict=False))
 
 
+@pytest.mark.parametrize(("write_mode", "latched"), [(0, False), (1, True), (2, False), (3, False)])
+def test_latches_matter_in_write_mode_1(write_mode: int, latched: bool) -> None:
+    pc = Pc()
+    set_mode(pc, GRAPHICS_12)
+    indexed(pc, 0x3CE, 5, write_mode)
+    assert pc.vga.window.latched is latched
+
+
 def test_without_ram_enable_nothing_is_decoded() -> None:
     pc = Pc()
     set_mode(pc, GRAPHICS_13)

@@ -53,6 +53,7 @@ def test_a_small_cache_is_the_same_to_the_guest(boot: Outcome, size: str, capaci
     assert small.stats["tc_bytes"] <= capacity
     assert small.stats["tc_bytes"] < boot.stats["tc_bytes"]
     assert small.stats["tc_fragments"] < boot.stats["tc_fragments"]
+    assert small.stats["tc_residency"] < boot.stats["tc_residency"]
     assert small.stats["evictions"] > 0
     for name in ("port_io", "interrupts", "callouts"):
         assert small.stats[name] == boot.stats[name]

@@ -74,6 +74,8 @@ def judge(vector: Vector, expected: Outcome, got: Outcome, plain: bool) -> list[
     if not plain:
         hidden = ("fsw", "mxcsr", *(("st", "xmm", "ftw") if name in undefined.APPROXIMATE else ()))
         found = [line for line in found if not line.startswith(hidden)]  # Unicorn keeps no exception flags
+    if name == "CMPS" and {expected.end, got.end} == {(12, 0), (13, 0)}:
+        found = [line for line in found if not line.startswith("end")]  # both operands fault: CPUs differ in the order
     if isinstance(expected.end, tuple) and name in undefined.SEVERAL_STORES:
         found = [line for line in found if line.startswith(("end", "eip"))]
     return found

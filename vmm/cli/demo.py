@@ -19,9 +19,10 @@ are typed, and the machine is switched off.  Where no Debian package can be had,
 PROMPT = "~ # "
 COMMANDS = (
     ("uname -a", r"i686 GNU/Linux"),
-    ("mount -t proc proc /proc; grep model /proc/cpuinfo", r"model name\s*: .+"),
+    ("mount -t proc proc /proc; cat /proc/cpuinfo", r"model name\s*: .+"),
     ("ls / | wc -l", r"^\d+$"),
     ("sleep 1 & echo in the background; wait; echo awake", r"^awake$"),
+    ("a=`cut -d. -f1 /proc/uptime`; sleep 1; expr `cut -d. -f1 /proc/uptime` - $a", r"^[12]$"),
     ("poweroff -f", r"reboot: Power down"),
 )
 """What is typed, and what answers it."""

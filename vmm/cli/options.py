@@ -175,9 +175,14 @@ def _disk(interface: str, index: int, **more: Any) -> Apply:
     return apply
 
 
+DRIVE_PROPERTIES = {"file", "if", "index", "media", "format", "snapshot", "readonly", "read-only"}
+HOST_DRIVE_PROPERTIES = {"id", "cache", "aio"}
+"""How QEMU names a drive and reaches its file: nothing that the guest could see."""
+
+
 def _drive(draft: Draft, value: str) -> None:
     given = properties(value, "-drive")
-    _only(given, {"file", "if", "index", "media", "format", "snapshot", "readonly", "read-only"}, "-drive")
+    _only(given, DRIVE_PROPERTIES | HOST_DRIVE_PROPERTIES, "-drive")
     if not given.get("file"):
         raise UsageError("-drive: file= is missing")
     rest: dict[str, Any] = {"file": Path(given["file"])}
@@ -212,6 +217,11 @@ def _rtc(draft: Draft, value: str) -> None:
             draft.settings["rtc_base"] = datetime.fromisoformat(base).replace(tzinfo=UTC)
         except ValueError:
             raise UsageError(f"-rtc: base={base} is not utc, localtime or a date like 2020-01-01T00:00:00") from None
+
+
+def _display(text: str) -> str:
+    """QEMU's curses is our text."""
+    return "text" if text == "curses" else text
 
 
 def _device(draft: Draft, value: str) -> None:
@@ -271,12 +281,20 @@ def unescape(text: str) -> str:
     return "".join(result)
 
 
-def _fixed(option: str, *accepted: str) -> Apply:
-    """An option of QEMU's that says what this machine is anyway."""
+def _fixed(option: str, *accepted: str, first: str = "") -> Apply:
+    """An option of QEMU's that says what this machine is anyway.
+
+    Of several properties each must be so: *first* is the key of a value that has none, *accepted* holds the values, the
+    plainest first, and one that ends in "-" stands for all that begin with it (versions of a machine).
+    """
+
+    def is_so(value: str) -> bool:
+        return any(value == known or (known.endswith("-") and value.startswith(known)) for known in accepted)
 
     def apply(_: Draft, value: str) -> None:
-        if value.partition(",")[0] not in accepted:
-            raise Unsupported(f"{option}: {value!r} is not supported, only {', '.join(accepted)}")
+        for text in properties(value, option, first or "value").values():
+            if not is_so(text):
+                raise Unsupported(f"{option}: {value!r} is not supported, only {accepted[0]}")
 
     return apply
 
@@ -318,7 +336,7 @@ RUN_OPTIONS: tuple[Option[Draft], ...] = (
         "where port 402h goes: SeaBIOS's log (null)",
         _set("bios_log", _channel("--bios-log")),
     ),
-    _row("display", "text|none", "show the text screen on the terminal (text)", _set("display")),
+    _row("display", "text|none", "show the text screen on the terminal (text)", _set("display", _display)),
     _row("nographic", "", "no screen; COM1 is the terminal, Ctrl-A x leaves", _flag("nographic")),
     _row(
         "device",
@@ -360,11 +378,22 @@ RUN_OPTIONS: tuple[Option[Draft], ...] = (
     # What scripts for QEMU say that is so anyway; not in the help.
     _row("nic", "none", "", _fixed("-nic", "none")),
     _row("net", "none", "", _fixed("-net", "none")),
-    _row("machine M", "pc", "", _fixed("-machine", "pc", "pc-i440fx")),
-    _row("accel", "tcg", "", _fixed("-accel", "tcg")),
+    _row("machine M", "pc", "", _fixed("-machine", "pc", "tcg", "pc-i440fx-")),
+    _row("accel", "tcg", "", _fixed("-accel", "tcg", "single")),
     _row("smp", "1", "", _fixed("-smp", "1")),
+    _row("cpu", "qemu32", "", _fixed("-cpu", "qemu32", "max", "base")),
+    # An instruction takes 8 ns of guest time.
+    _row("icount", "shift=3", "", _fixed("-icount", "3", "on", "off", first="shift")),
     _row("vga", "std", "", _fixed("-vga", "std")),
-    _row("monitor", "none", "", _fixed("-monitor", "none")),
+    _row("k", "en-us", "", _fixed("-k", "en-us")),
+    _row("monitor", "none", "", _fixed("-monitor", "none", "null", "/dev/null")),
+    _row("parallel", "none", "", _fixed("-parallel", "none", "null")),
+    _row("audio", "none", "", _fixed("-audio", "none")),
+    _row("curses", "", "", _constant("display", "text")),
+    _row("name", "TEXT", "", _nothing),
+    _row("uuid", "UUID", "", _nothing),
     _row("nodefaults", "", "", _nothing),
+    _row("no-user-config", "", "", _nothing),
+    _row("no-fd-bootchk", "", "", _nothing),
     _row("no-hpet", "", "", _nothing),
 )

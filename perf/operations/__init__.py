@@ -1,0 +1,1 @@
+"""Guests of the nanobenchmarks: one operation, many times, in a loop."""

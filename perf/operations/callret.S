@@ -1,0 +1,7 @@
+/* A near call and its return. */
+        .macro  SETUP
+        .endm
+        .macro  OPERATION
+        call    nothing
+        .endm
+#include "harness.S"

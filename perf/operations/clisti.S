@@ -1,0 +1,8 @@
+/* Interrupts off and on. */
+        .macro  SETUP
+        .endm
+        .macro  OPERATION
+        cli
+        sti
+        .endm
+#include "harness.S"

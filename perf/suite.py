@@ -1,0 +1,68 @@
+"""What the command lines of the suites share: the choice of items and machines, the report, the exit status."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from perf.comparison import Comparison
+from perf.kernels.build import BuildError
+from perf.peers import Peer, peers
+from vmm.config import check_output
+from vmm.errors import UsageError
+from vmm.files import write_whole
+
+ROUNDS = 3
+
+
+def pick(given: str, known: Sequence[str], what: str) -> list[str]:
+    """The names in *given*, separated by commas, each once.  Raises ``UsageError`` for one that is not known."""
+    names = list(dict.fromkeys(given.split(",")))
+    for name in names:
+        if name not in known:
+            raise UsageError(f"there is no {what} {name!r}; there are {', '.join(known)}")
+    return names
+
+
+def machines_of(given: str | None) -> list[Peer]:
+    """The machines of that name (all, if ``None``) that are installed; others are named on stderr.
+
+    Raises ``UsageError`` for a name that is not known, and if none is left.
+    """
+    available = peers()
+    names = list(available) if given is None else pick(given, tuple(available), "machine")
+    found = []
+    for name in names:
+        if reason := available[name].missing():
+            print(f"{name} is left out: {reason}", file=sys.stderr)
+        else:
+            found.append(available[name])
+    if not found:
+        raise UsageError("none of the machines is installed")
+    return found
+
+
+def choose(items: str, known: Sequence[str], machines: str | None, rounds: int) -> tuple[list[str], list[Peer]]:
+    """The items and machines of a command line.  Raises ``UsageError``."""
+    if rounds < 1:
+        raise UsageError("--rounds: at least 1")
+    return pick(items, known, "benchmark"), machines_of(machines)
+
+
+def finish(measure: Callable[[], Comparison], file: Path | None) -> int:
+    """Measure, show, write *file*; status 0, 1 if a run failed or differed, 2 if nothing could be measured."""
+    try:
+        if file:
+            check_output("--json", file)
+        result = measure()
+    except (BuildError, UsageError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    result.show(Console())
+    if file:
+        write_whole(file, (json.dumps(result.as_dict(), indent=2) + "\n").encode())
+    return 1 if result.errors else 0
