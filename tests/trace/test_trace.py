@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,15 @@ def test_damaged_files(damage: str, kernel: Path, tmp_path: Path, capsys: pytest
     for command in (["check", str(path)], ["diff", str(path), str(path)], ["show", str(path)]):
         assert cli.main(["trace", *command]) == ExitStatus.BAD_IMAGE
         assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("field", [{"level": "all"}, {"interval": 0}, {"machine": 1}])
+def test_headers_with_a_right_checksum_and_wrong_values(field: dict[str, Any], kernel: Path, tmp_path: Path) -> None:
+    trace = made(kernel)
+    trace.header = replace(trace.header, **field)
+    trace.write(tmp_path / "t")
+    with pytest.raises(TraceError, match="not a trace that this program wrote"):
+        Trace.read(tmp_path / "t")
 
 
 # Differences ---------------------------------------------------------------------------------------------------

@@ -183,6 +183,8 @@ class Trace:
         for name, types in _TYPES.items():
             if not isinstance(given[name], types):
                 raise ValueError(f"{name} in its header is of another type")
+        if Level(given["level"]) and given["interval"] <= 0:
+            raise ValueError("its interval is not positive")
         body = data[_START.size + length : -CHECKSUM_SIZE]
         packed = zstandard().ZstdDecompressor().decompress(body)
         return cls(Header(**given), [Record.unpack(values) for values in _RECORD.iter_unpack(packed)])
