@@ -182,3 +182,12 @@ def test_what_is_stored_runs(
 
 CF_MATTERS = "adc"
 """Plain Unicorn loses CF when it begins a store into the running block anew."""
+
+
+def test_a_repeated_store_into_its_own_code_across_two_pages_goes_on_behind_itself() -> None:
+    # Eight NOPs across a page's end become INC EAX; the store itself stands in the second page.
+    code = bytes.fromhex("90" * 8 + "fc b0 40 bf fc0f0200 b9 08000000 f3 aa")
+    subject = Case(code, ENVIRONMENTS["flat32u"], (0,) * 4 + (0x4_0800, 0, 0, 0), 2, (), 0x2_0FFC)
+    outcome = BareEngine().run_case(subject)
+    assert (outcome.end, outcome.eip, outcome.insns) == ("halt", subject.eip + len(code), 13)
+    assert outcome.memory == dict.fromkeys(range(0x2_0FFC, 0x2_1004), 0x40)

@@ -130,7 +130,7 @@ class Engine:
         """Run until ``stop``; raises what ends the run otherwise (``TripleFault``, a bug's exception)."""
         self.stopping = False
         thresholds = gc.get_threshold()
-        gc.set_threshold(*max(thresholds, GC_THRESHOLDS))
+        gc.set_threshold(*GC_THRESHOLDS)
         try:
             self._go(None)
             if not self.stopping:
@@ -570,7 +570,8 @@ class Engine:
         physical = self.mmu.walker.translate(linear, True, self.fragments.mode.user)[0]
         page, first = physical >> 12, physical & 0xFFF
         stores = self._stores[page] = self._stores.get(page, 0) + 1
-        if stores > PATIENCE:
+        running = bool(self._ends)  # alone already: a repeated string instruction that comes to its next page
+        if stores > PATIENCE and not running:
             self.fragments.verify_page(page)
             self._resume(None)
             return
@@ -582,7 +583,8 @@ class Engine:
         def drop() -> None:
             self.cache.invalidate(page, first, last, "smc")
 
-        drop()
+        if not running:  # it may stand in this page itself, and still has to leave
+            drop()
         self._step(linear, drop)
 
     def _modifies(self) -> bool:

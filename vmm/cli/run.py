@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import sys
 from collections.abc import Sequence
@@ -42,10 +41,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(draft: Draft, config: MachineConfig) -> RunResult:
     """Run the machine; the statistics come out whatever happens, and after the terminal was put back."""
-    from vmm.engine import GC_THRESHOLDS
     from vmm.machine import Machine
 
-    gc.set_threshold(*GC_THRESHOLDS)  # to the end of the process
     stats: Stats | None = None
     try:
         with Machine(config) as machine:
@@ -53,7 +50,6 @@ def _run(draft: Draft, config: MachineConfig) -> RunResult:
             machine.on_statistics = lambda: _print_stats(machine.stats)
             return machine.run()
     finally:
-        gc.freeze()  # nobody looks through what is left when the process ends
         if stats is not None:
             _report_stats(draft, stats)
 
