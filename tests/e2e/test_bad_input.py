@@ -128,8 +128,8 @@ def test_control_c_ends_a_guest_that_loops_for_ever(options: tuple[str, ...], tm
     try:
         with log.open("rb") as said:
             assert said.read(1), "the guest says that it is there"
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=20)
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=20)  # before the reader goes: it may have more to say
     finally:
         process.kill()
     assert (process.returncode, stderr) == (130, b"vmm: interrupted by Ctrl-C (status 130)\n")
