@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterable
 
 from lru import LRU
 
 from cache.memory import CodeMemory
 from cache.tables import LookupTables
-from translator.unit import Exit, Fragment, Point
+from translator.exits import Exit
+from translator.points import Point
+from translator.unit import Fragment
 
 HOST_PAGE_SHIFT = 12
 Key = tuple[int, int, int]
@@ -22,19 +23,30 @@ class Way:
     ``after`` is whoever answers callouts' own: where the guest went on after the last one.
     """
 
-    __slots__ = ("after", "exit", "number", "placed", "target")
+    __slots__ = ("after", "index", "number", "placed", "target")
+
+    def __init__(self, number: int, placed: Placed, index: int) -> None:
+        self.number = number
+        self.placed = placed
+        self.index = index
+        """Which of the fragment's exits."""
+        self.target: Placed | None = None
+        self.after: tuple[Placed, int, int] | None = None
+
+    @property
+    def kind(self) -> str:
+        """See ``translator.exits.KINDS``."""
+        return self.placed.exits.kind(self.index)
 
     @property
     def eip(self) -> int:
         """The guest EIP that the exit names."""
-        return self.exit.eip + self.placed.shift & 0xFFFF_FFFF
+        return self.placed.eip + self.placed.exits.offset(self.index) & 0xFFFF_FFFF
 
-    def __init__(self, number: int, placed: Placed, exit_: Exit) -> None:
-        self.number = number
-        self.placed = placed
-        self.exit = exit_
-        self.target: Placed | None = None
-        self.after: tuple[Placed, int, int] | None = None
+    @property
+    def exit(self) -> Exit:
+        """All there is to know of the exit."""
+        return self.placed.exits[self.index]
 
 
 class Placed:
@@ -44,6 +56,7 @@ class Placed:
         "address",
         "eip",
         "entry",
+        "exits",
         "incoming",
         "insns",
         "key",
@@ -51,10 +64,8 @@ class Placed:
         "linear",
         "live",
         "pages",
-        "point_offsets",
         "points",
         "shared",
-        "shift",
         "size",
         "slots",
         "ways",
@@ -74,12 +85,12 @@ class Placed:
         self.pages = pages
         """(guest-physical page number, first byte, last byte + 1 within it) of the source."""
         self.points = fragment.points
-        self.shift = fragment.shift
-        """What has to be added to the EIPs of points and exits."""
-        self.point_offsets = [p.at for p in fragment.points]
-        self.ways: list[Way] = []
-        self.incoming: set[Way] = set()
-        self.slots: set[int] = set()
+        self.exits = fragment.exits
+        self.ways: tuple[Way, ...] = ()
+        self.incoming: set[Way] | None = None
+        """Exits that are chained to it."""
+        self.slots: list[int] = []
+        """Where lookup tables hold it."""
         self.shared = False
         """New lookup tables hold it from the start."""
         self.live = True
@@ -90,7 +101,7 @@ class Placed:
 
     def point(self, host: int) -> Point:
         """What guest instruction the host address *host* inside this fragment belongs to."""
-        return self.points[bisect_right(self.point_offsets, host - self.address) - 1]
+        return self.points.of(host - self.address)
 
 
 class Counters:
@@ -207,15 +218,19 @@ class TranslationCache:
             self._discard(address, address + size)
         placed = Placed(key, fragment, address, pages)
         code = fragment.code
-        for exit_ in fragment.exits:
-            number = self._free_numbers.pop() if self._free_numbers else len(self.ways)
-            way = Way(number, placed, exit_)
-            if number == len(self.ways):
-                self.ways.append(way)
+        ways, free = self.ways, self._free_numbers
+        made = []
+        for index, at in enumerate(fragment.exits.numbers()):
+            if free:
+                number = free.pop()
+                way = ways[number] = Way(number, placed, index)
             else:
-                self.ways[number] = way
-            placed.ways.append(way)
-            code[exit_.number : exit_.number + 4] = number.to_bytes(4, "little")
+                number = len(ways)
+                way = Way(number, placed, index)
+                ways.append(way)
+            made.append(way)
+            code[at : at + 4] = number.to_bytes(4, "little")
+        placed.ways = tuple(made)
         self._code[offset : offset + size] = code
         self._placed[address] = placed
         for host_page in placed.host_pages():
@@ -244,26 +259,27 @@ class TranslationCache:
             return
         self._aim(way, target.entry)
         way.target = target
-        target.incoming.add(way)
+        if target.incoming is None:
+            target.incoming = {way}
+        else:
+            target.incoming.add(way)
         self.counters.chained += 1
 
     def chain_by_lookup(self, way: Way) -> None:
         """Let a direct exit go by the lookup table: its target may stand elsewhere after the guest's tables change."""
         if self.chaining and way.placed.live:
-            self._aim(way, way.placed.address + way.exit.lookup)
+            self._aim(way, way.placed.address + way.placed.exits.lookup(way.index))
             self.counters.chained += 1
 
     def unchain(self, way: Way) -> None:
         """Let a chained exit leave for the VMM again."""
-        if way.target is not None:
-            way.target.incoming.discard(way)
-            way.target = None
-            self._aim(way, way.placed.address + way.exit.stub)
+        if _release(way):
+            self._aim(way, way.placed.address + way.placed.exits.stub(way.index))
 
     def _aim(self, way: Way, host: int) -> None:
         """Let the jumps of an exit go to *host*."""
         address = way.placed.address
-        for site in way.exit.sites:
+        for site in way.placed.exits.sites(way.index):
             at = address - self.base + site
             self._code[at : at + 4] = (host - address - site - 4).to_bytes(4, "little", signed=True)
             self._discard(address + site, address + site + 4)
@@ -275,7 +291,7 @@ class TranslationCache:
         """
         if not self.chaining or not placed.live or self.tables.holds(table, placed.linear, placed.address):
             return False
-        placed.slots.add(self.tables.put(table, placed.linear, placed.address))
+        placed.slots.append(self.tables.put(table, placed.linear, placed.address))
         if family and self.tables.share(family, placed.linear, placed.address):
             placed.shared = True
         return True
@@ -304,16 +320,14 @@ class TranslationCache:
         placed.live = False
         if reason:
             self.counters.invalidations[reason] = self.counters.invalidations.get(reason, 0) + 1
-        for way in list(placed.incoming):
+        for way in tuple(placed.incoming or ()):
             self.unchain(way)
         for way in placed.ways:
-            if way.target is not None:
-                way.target.incoming.discard(way)
-                way.target = None
+            _release(way)
             way.after = None
             self.ways[way.number] = None
             self._free_numbers.append(way.number)
-        placed.ways = []  # no cycle keeps what is dropped
+        placed.ways = ()  # no cycle keeps what is dropped
         self.withdraw(placed)
         if self._index.get(placed.key) is placed:
             del self._index[placed.key]
@@ -345,6 +359,17 @@ class TranslationCache:
         for placed in list(self._placed.values()):
             self.remove(placed)
         self.counters.flushes += 1
+
+
+def _release(way: Way) -> bool:
+    """Forget that an exit is chained; whether it was."""
+    target = way.target
+    if target is None:
+        return False
+    if target.incoming is not None:
+        target.incoming.discard(way)
+    way.target = None
+    return True
 
 
 def _oldest(index: LRU[Key, Placed]) -> Placed:

@@ -12,8 +12,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from cache.cache import Key, Placed, TranslationCache, Way
 from cache.memory import ALIGNMENT, CodeMemory
 from cache.tables import SLOTS, LookupTables
+from translator.exits import Exit, Exits
 from translator.mode import FLAT, Mode
-from translator.unit import Exit, Fragment
+from translator.points import Points
+from translator.unit import Fragment
 
 CAPACITY = 8 << 10
 BASE = 0x3_0000_1000
@@ -86,7 +88,10 @@ def fragment(eip: int, size: int, exits: int) -> Fragment:
     for way in ways:
         (site,) = way.sites
         code[site : site + 4] = (way.stub - site - 4).to_bytes(4, "little", signed=True)
-    return Fragment(eip, MODE, 0, code, 16, ways, [], 3, eip, 20, {"ident": 3})
+    table = Exits()
+    for way in ways:
+        table.add(way)
+    return Fragment(eip, MODE, 0, code, 16, table, Points(), 3, eip, 20, {"ident": 3})
 
 
 class CacheMachine(RuleBasedStateMachine):

@@ -62,10 +62,11 @@ def printed(mode: Mode, source: str) -> str:
     lines = []
     for insn in host().disasm(bytes(fragment.code), 0):
         if insn.address in points:
-            lines.append(f"{points[insn.address].eip:x}: {guest[points[insn.address].eip]}")
+            eip = fragment.eip + points[insn.address].offset
+            lines.append(f"{eip:x}: {guest[eip]}")
         if insn.address in stubs:
             way = stubs[insn.address]
-            lines.append(f"exit: {way.kind} {way.eip:x}")
+            lines.append(f"exit: {way.kind} {fragment.eip + way.offset & 0xFFFF_FFFF:x}")
         lines.append(f"    {insn.address:3x}  {insn.mnemonic} {insn.op_str}".rstrip())
     return "\n".join(lines) + "\n"
 
@@ -186,7 +187,7 @@ def test_every_host_instruction_belongs_to_a_guest_instruction(fragments: list[t
         assert offsets == sorted(offsets)
         assert offsets[0] <= fragment.entry + 64
         boundaries = {at for at, _ in disassemble(page + b"\xf4" * 15, fragment.eip, fragment.mode.code32)}
-        assert {p.eip for p in fragment.points} <= boundaries
+        assert {fragment.eip + p.offset for p in fragment.points} <= boundaries
         assert all(0 <= p.refund <= fragment.insns for p in fragment.points)
         assert all(0 <= e.refund < fragment.insns + 1 for e in fragment.exits)
 
@@ -203,9 +204,7 @@ def test_a_moved_unit_is_the_unit_translated_there(fragments: list[tuple[bytes, 
             continue
         other = fragment.moved(there)
         assert (other.code, other.start, other.eip) == (expected.code, expected.start, expected.eip)
-        assert [e.eip + other.shift & 0xFFFF_FFFF for e in other.exits] == [e.eip for e in expected.exits]
-        assert [p.eip + other.shift & 0xFFFF_FFFF for p in other.points] == [
-            p.eip & 0xFFFF_FFFF for p in expected.points
-        ]
+        assert [e.offset for e in other.exits] == [e.offset for e in expected.exits]
+        assert list(other.points) == list(expected.points)
         moved += 1
     assert moved or not any(f.movable for _, f in fragments)

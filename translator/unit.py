@@ -15,11 +15,13 @@ from typing import NamedTuple
 from translator import layout
 from translator.assembler import asm
 from translator.decode import Insn, TooLong, Truncated, Undefined, boundaries, decode
+from translator.exits import Exit, Exits
 from translator.expand import EMITTERS, ident, memory
 from translator.layout import SS
 from translator.mode import CHECKED, Mode
 from translator.operand import R10, Emitter, block_operand, move_stack_pointer, stack
 from translator.piece import ATTENTION, BRANCH, CALLOUT, PLAIN, Piece
+from translator.points import Points
 from translator.rules import Row
 
 MAX_INSNS = 48
@@ -31,41 +33,6 @@ MEMO_LIMIT = 200_000
 """Remembered translations of single instructions, by bytes, in all modes together."""
 
 
-class Exit(NamedTuple):
-    """A way out of a fragment."""
-
-    kind: str
-    """direct, callout, fault, undefined, changed (the code is no longer what was translated)."""
-    eip: int
-    """direct: where the guest goes on.  Others: the instruction's own EIP."""
-    stub: int
-    """Host offset of the stub that leaves for the VMM; the exit's number stands 7 bytes before its end."""
-    number: int
-    """Host offset of the 4 bytes that hold the exit's number."""
-    sites: tuple[int, ...]
-    """Host offsets of the 32-bit displacements of the jumps that lead to this exit."""
-    lookup: int
-    """direct: host offset of code that goes to the target by the lookup table; else -1."""
-    insn: Insn | None
-    """callout: the instruction."""
-    vector: int
-    """fault: the exception."""
-    refund: int
-    """Instructions that were taken off the budget but not executed."""
-
-
-class Point(NamedTuple):
-    """From host offset ``at`` on, a fault belongs to the guest instruction at ``eip``."""
-
-    at: int
-    eip: int
-    refund: int
-    fixes: tuple[tuple[int, int, str], ...]
-    """(start, end, text) relative to ``at``."""
-    shadow: bool = False
-    """Interrupts are still held off there (behind STI)."""
-
-
 class Fragment(NamedTuple):
     """Position-independent host code of a unit, but for exit numbers."""
 
@@ -75,8 +42,8 @@ class Fragment(NamedTuple):
     code: bytearray
     entry: int
     """Host offset of the entry for chained jumps; offset 0 is the entry for indirect branches, which verifies r8d."""
-    exits: list[Exit]
-    points: list[Point]
+    exits: Exits
+    points: Points
     insns: int
     """Guest instructions translated."""
     start: int
@@ -89,18 +56,15 @@ class Fragment(NamedTuple):
     """(host offset, sign) of 32-bit words that move with the unit's EIP or against it."""
     movable: bool = False
     """The same bytes at another EIP have the same translation but for the relocations."""
-    shift: int = 0
-    """What has to be added to the EIPs of exits and points."""
 
     def moved(self, eip: int) -> Fragment:
         """The translation of the same bytes at another EIP, with the same CS base; the fragment must be movable."""
-        shift = eip - (self.eip - self.shift) & 0xFFFF_FFFF
-        delta = shift - self.shift
+        delta = eip - self.eip
         code = self.code.copy()
         for at, sign in self.relocations:
             word = int.from_bytes(code[at : at + 4], "little") + sign * delta & 0xFFFF_FFFF
             code[at : at + 4] = word.to_bytes(4, "little")
-        return self._replace(code=code, eip=eip, start=self.start + delta & 0xFFFF_FFFF, shift=shift)
+        return self._replace(code=code, eip=eip, start=self.start + delta & 0xFFFF_FFFF)
 
 
 Leaving = tuple[int, str, int, Insn | None, int, int, bool]
@@ -259,8 +223,8 @@ class _Layout:
         self.cs_base = cs_base
         self.verify = verify
         self.code = bytearray()
-        self.points: list[Point] = []
-        self.exits: list[Exit] = []
+        self.points = Points()
+        self.exits = Exits()
         self.index = {at: n for n, (at, _) in enumerate(pieces)}
         self.jumps: list[tuple[int, int]] = []  # (position of rel32, leader)
         self.leaving: list[Leaving] = []
@@ -279,7 +243,7 @@ class _Layout:
         need = self._needs(leaders, checked)
         code = self.code
         linear = self.cs_base + self.eip & 0xFFFF_FFFF
-        self.points.append(Point(0, self.eip, 0, ()))
+        self.points.add(0, 0, 0)
         self.relocations.append((len(code) + 5, -1))
         code += b"\x47\x0f\xb6\x8c\x07"  # movzx r9d, byte [r15 + r8 - linear]
         code += (-linear & 0xFFFF_FFFF).to_bytes(4, "little")
@@ -367,7 +331,7 @@ class _Layout:
         code, copies, length = self.code, self.copies.get(leader, 1), end - leader
         count = copies * length
         self.labels[leader] = len(code)
-        self.points.append(Point(len(code), self.eip + self.pieces[leader][0], 0, ()))
+        self.points.add(len(code), self.pieces[leader][0], 0)
         if check:
             code += b"\x45\x0f\xb6\x4e" + (-check).to_bytes(1, "little", signed=True)  # movzx r9d, byte [r14 - check]
         code += b"\x4d\x8d\x76" + (-count).to_bytes(1, "little", signed=True)  # lea r14, [r14 - count]
@@ -379,7 +343,7 @@ class _Layout:
             eip = self.eip + at & 0xFFFF_FFFF
             start = len(code)
             if piece.code or piece.kind >= CALLOUT:
-                self.points.append(Point(start, eip, refund, piece.fixes))
+                self.points.add(start, at, refund, piece.fixes)
             code += piece.code
             for branch in piece.branches:
                 # A callout completes the instruction, so only those after it are given back.
@@ -396,7 +360,7 @@ class _Layout:
             self._leave(kind, eip, piece.insn)
         else:
             if piece.kind == ATTENTION:
-                self.points.append(Point(len(code), after & 0xFFFF_FFFF, 0, (), piece.shadow))
+                self.points.add(len(code), after - self.eip, 0, (), piece.shadow)
                 code += _ATTENTION
             if end == len(self.pieces):
                 self._go(after)
@@ -526,7 +490,6 @@ class _Layout:
         """Compare the guest's code with what was translated; leave if it changed."""
         code = self.code
         start = len(code)
-        at_point = len(self.points)
         code += _SAVE
         for at in range(0, len(source), 8):
             chunk = source[at : at + 8]
@@ -540,7 +503,7 @@ class _Layout:
                 code += b"\x67\x80\x3c\x25" + address + bytes((byte,))  # cmp byte [address], imm8
                 self._unless_equal()
         code += _RESTORE
-        self.points.insert(at_point, Point(start, self.eip, 0, ((len(_SAVE), len(code) - start, "saved"),)))
+        self.points.add(start, 0, 0, ((len(_SAVE), len(code) - start, "saved"),))
 
     def _unless_equal(self) -> None:
         self.code += b"\x0f\x85\0\0\0\0"
@@ -571,6 +534,7 @@ class _Layout:
                 linear = self.cs_base + eip & 0xFFFF_FFFF
                 self.relocations.append((lookup + 2, 1))
                 code += b"\x41\xb8" + linear.to_bytes(4, "little") + _INDIRECT  # mov r8d, linear
-            self.exits.append(Exit(kind, eip, stub, number, tuple(jumps), lookup, insn, vector, refund))
+            offset = eip - self.eip & 0xFFFF_FFFF
+            self.exits.add(Exit(kind, offset, stub, number, tuple(jumps), lookup, insn, vector, refund))
             for at in jumps:
                 code[at : at + 4] = (stub - at - 4).to_bytes(4, "little", signed=True)

@@ -15,7 +15,7 @@ from cache.tables import LookupTables
 from translator import layout
 from translator.decode import Insn, TooLong, Truncated, Undefined, decode
 from translator.layout import BUDGET_BASE, CS, RF, TF
-from translator.unit import Point
+from translator.points import Point
 from vmm import interrupts, stubs
 from vmm.budget import Budget
 from vmm.callouts import HANDLERS
@@ -172,7 +172,7 @@ class Engine:
         if way is None:
             self._exit_miss()
         else:
-            self._exit_kinds[way.exit.kind](way)
+            self._exit_kinds[way.kind](way)
 
     def _go(self, way: Way | None) -> Placed | None:
         """Pick where emitted code goes on: events, traps and interrupts first, then the fragment at EIP.
@@ -295,12 +295,12 @@ class Engine:
         self._go(way)
 
     def _exit_callout(self, way: Way) -> None:
-        exit_ = way.exit
-        insn = exit_.insn
+        exits = way.placed.exits
+        insn = exits.insn(way.index)
         assert insn is not None
         self.stats.exits["callout"] += 1
-        if exit_.refund:
-            self.budget.refund(exit_.refund)
+        if refund := exits.refund(way.index):
+            self.budget.refund(refund)
         cpu = self.cpu
         cpu.eip = way.eip
         self._emulate(insn)
@@ -339,9 +339,10 @@ class Engine:
     def _exit_guest_fault(self, way: Way) -> None:
         """A check in emitted code failed: a segment limit or a right."""
         self.stats.exits["segment"] += 1
-        self.budget.refund(way.exit.refund)
+        exit_ = way.exit
+        self.budget.refund(exit_.refund)
         self.cpu.eip = way.eip
-        self._deliver(GuestFault(way.exit.vector, 0))
+        self._deliver(GuestFault(exit_.vector, 0))
         self._go(None)
 
     def _exit_undefined(self, way: Way) -> None:
@@ -487,7 +488,7 @@ class Engine:
             quads[layout.GPR // 8 + n] = registers[n]
         quads[layout.FLAGS // 8] = flags & (layout.ARITHMETIC | layout.DF) | 2
         quads[layout.BUDGET // 8] = registers[14] + point.refund
-        self.cpu.eip = point.eip + placed.shift
+        self.cpu.eip = placed.eip + point.offset
         return point
 
     def _on_budget(self, address: int) -> None:

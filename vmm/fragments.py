@@ -143,7 +143,7 @@ class Fragments:
                 self.cache.remove(placed, "moved")
                 continue
             self.cache.withdraw(placed)
-            for way in [way for way in placed.incoming if way.placed.linear >> 12 != page]:
+            for way in [way for way in placed.incoming or () if way.placed.linear >> 12 != page]:
                 self.cache.unchain(way)
 
     def _update_mode(self) -> None:
