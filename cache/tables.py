@@ -7,6 +7,8 @@ family's template, which a new table starts from.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lru import LRU
 
 SLOTS = 0x1_0000
@@ -28,6 +30,8 @@ class LookupTables:
         self._of: LRU[int, int] = LRU(max(self._count - 1, 1))
         self._used = 1
         self._quads[:SLOTS] = self._empty
+        self.recycled: Callable[[int], None] = lambda context: None
+        """Called with a context whose table is about to become another's."""
         self.never = base
         """Host address of a table that is always empty."""
 
@@ -43,8 +47,14 @@ class LookupTables:
                 assert oldest is not None
                 number = oldest[1]
                 del self._of[oldest[0]]
+                self.recycled(oldest[0])
             self._of[context] = number
             self._quads[number * SLOTS : (number + 1) * SLOTS] = self._templates.get(family, self._empty)
+        return number
+
+    def held(self, context: int) -> int | None:
+        """The number of the context's table if it has one."""
+        number: int | None = self._of.get(context)
         return number
 
     def address(self, number: int) -> int:

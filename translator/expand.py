@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from translator import bulk, layout
+from translator import bulk, layout, selectors
 from translator.assembler import asm
 from translator.decode import Insn
 from translator.layout import CS, DS, ES, FS, GS, SS
-from translator.mode import CHECKED, FLAT, WORD
+from translator.mode import CHECKED, FLAT, WORD, Mode
 from translator.operand import (
     BASE_REGISTER,
     R8,
@@ -452,25 +452,75 @@ def _load_real(e: Emitter, seg: int) -> None:
     e.op(b"\x89", R9, block_operand(layout.NEG_BASE + 8 * seg), wide=True)
 
 
-def mov_to_seg(e: Emitter, insn: Insn) -> int | None:
-    """MOV Sreg, r/m in real and virtual-8086 mode; in protected mode a descriptor load by the VMM."""
-    if e.mode.protected or insn.reg > 5 or insn.reg == CS or FLAT in e.mode.segments:
-        return None
+def _remembers(mode: Mode) -> bool:
+    """Whether loads of segment registers may go by what the VMM remembers of them: descriptors are a supervisor's."""
+    return mode.protected and mode.supervisor and not mode.step and mode.bulk
+
+
+def _selector(e: Emitter, insn: Insn) -> None:
+    """The 16-bit operand into r10."""
     if insn.mem:
         e.load(R10, 2, memory(e, insn, 2, False))
     else:
         e.code += bytes((0x44, 0x0F, 0xB7, 0xD0 | insn.rm))  # movzx r10d, rm16
+
+
+def mov_to_seg(e: Emitter, insn: Insn) -> int | None:
+    """MOV Sreg, r/m: in protected mode only loads that the VMM remembers."""
+    if insn.reg > 5 or insn.reg == CS:
+        return None
+    if _remembers(e.mode) and insn.reg != SS:
+        _selector(e, insn)
+        selectors.guarded(e, insn.reg, lambda: selectors.load(e, insn.reg))
+        return PLAIN
+    if e.mode.protected or FLAT in e.mode.segments:
+        return None
+    _selector(e, insn)
     _load_real(e, insn.reg)
     return PLAIN
 
 
 def pop_seg(e: Emitter, insn: Insn) -> int | None:
-    """POP Sreg in real and virtual-8086 mode."""
+    """POP Sreg: in protected mode only loads that the VMM remembers."""
+    register = _POP_SEG[insn.opcode]
+    if _remembers(e.mode) and register != SS and e.mode.stack32 and e.mode.segments[SS] == FLAT:
+
+        def found() -> None:
+            move_stack_pointer(e, insn.opsize)
+            selectors.load(e, register)
+
+        e.load(R10, 2, stack(e, 0, insn.opsize, False))
+        selectors.guarded(e, register, found)
+        return PLAIN
     if e.mode.protected or FLAT in e.mode.segments or e.mode.segments[SS] == CHECKED:
         return None
     e.load(R10, 2, stack(e, 0, insn.opsize, False))
     move_stack_pointer(e, insn.opsize)
     _load_real(e, _POP_SEG[insn.opcode])
+    return PLAIN
+
+
+def verw(e: Emitter, insn: Insn) -> int | None:
+    """VERW of a segment that the VMM found writable: ZF is set, the other flags stay."""
+    if not _remembers(e.mode):
+        return None
+
+    def found() -> None:
+        e.glue("mov rcx, r8; mov r10, rax; lahf; seto al; or ah, 0x40; add al, 0x7f; sahf; mov rax, r10")
+
+    _selector(e, insn)
+    selectors.guarded(e, selectors.QUERY, found)
+    return PLAIN
+
+
+# Control registers -----------------------------------------------------------------------------------
+
+
+def mov_from_cr(e: Emitter, insn: Insn) -> int | None:
+    """MOV r, CRn at CPL 0; the operand is 32 bits and a register whatever the prefixes and ModRM's mod say."""
+    if not e.mode.supervisor or insn.reg not in (0, 2, 3, 4):
+        return None
+    e.op(b"\x8b", insn.modrm & 7, block_operand(layout.CR + 8 * insn.reg))
     return PLAIN
 
 
@@ -556,7 +606,7 @@ EMITTERS: dict[str, Emit] = {
     for f in (
         nop, clflush, cmpxchg8b, alias_80, test_alias, setcc, cmpps, rotate_carry, compare_real, inc_dec, bswap, lea,
         mov_moffs, xlat, bt_reg, maskmov, push_reg, push_imm, push_rm, push_seg, pop_reg, pop_rm, pusha, popa, enter,
-        leave, cli, sti, pushf, popf, rdtsc, mov_from_seg, mov_to_seg, pop_seg, string, fxsave,
+        leave, cli, sti, pushf, popf, rdtsc, mov_from_seg, mov_to_seg, pop_seg, verw, mov_from_cr, string, fxsave,
     )
 }  # fmt: skip
 """Emitters by the name that the rule table gives them."""

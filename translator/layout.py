@@ -81,11 +81,26 @@ WINDOW_READ: Final = 0x280
 """Last readable offset less WINDOW_LOW, signed 64 bits; -1 if nothing may be read."""
 WINDOW_WRITE: Final = 0x2C0
 """Last writable offset less WINDOW_LOW, signed 64 bits; -1 if nothing may be written."""
+SEG_ATTR: Final = 0x300
+"""Attributes of the segments, as ``vmm.vcpu`` has them."""
+SEG_KINDS: Final = 0x340
+"""Classes of the segments once they are known: 100h + the class in real mode + 10h times that in protected mode."""
+CR: Final = 0x380
+"""CR0 to CR4, 8 bytes each (32 bits used)."""
+CONTEXT: Final = 0x3A8
+"""The number of the context (mode, CS base, paging) that emitted code runs in, times 2**20."""
+SALT: Final = 0x3B0
+"""The context's salt in the table of segment loads."""
 STACK_TOP: Final = 0x400
 """A small stack for PUSHFQ and POPFQ grows down from here."""
 FX_AREA: Final = 0x400
 """512 bytes for FXSAVE and FXRSTOR."""
-BLOCK_SIZE: Final = 0x1000
+CONTEXT_TABLES: Final = 0x1000
+"""Host addresses of the lookup tables of the first 256 contexts in the present address space, 8 bytes each."""
+SEGMENT_LOADS: Final = 0x2000
+"""The table of ``translator.selectors``, 32 KiB."""
+BLOCK_SIZE: Final = 0xA000
+"""Below 64 KiB: targets of indirect branches with the same slot differ by as much, see ``VCPU_BLOCK``."""
 
 # Numbers of the SDM's encodings ----------------------------------------------------------------
 EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)

@@ -41,4 +41,5 @@ class Mode(NamedTuple):
     tsc: bool = True
     """CPL 0, or CR4.TSD is clear: RDTSC is allowed."""
     bulk: bool = True
-    """Repeated string instructions may take many elements at a time (not while device memory is open to one)."""
+    """Repeated string instructions may take many elements at a time, and loads of segment registers go on in another
+    mode.  Not for an instruction that runs alone."""

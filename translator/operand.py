@@ -40,7 +40,7 @@ class Branch(NamedTuple):
 
     at: int
     kind: str
-    """"fault" or "callout"."""
+    """"fault" or "callout", or "onward": to the next instruction by the lookup table."""
     value: int
     """The vector of a fault."""
     restore: bool

@@ -142,7 +142,7 @@ FF/4 JMP branch:jmp_rm M s=v | FF/5m JMPF callout:jmp_far_m M s=p S | FF/6 PUSH 
 
 _TWO = """
 00/0 SLDT callout:sldt M s=w S | 00/1 STR callout:str M s=w S | 00/2 LLDT callout:lldt M s=w P | 00/3 LTR callout:ltr M s=w P
-00/4 VERR callout:verr M s=w f=r S | 00/5 VERW callout:verw M s=w f=r S
+00/4 VERR callout:verr M s=w f=r S | 00/5 VERW emulate:verw M s=w f=r S
 01/0m SGDT callout:sgdt M s=s S | 01/1m SIDT callout:sidt M s=s S | 01/2m LGDT callout:lgdt M s=s P | 01/3m LIDT callout:lidt M s=s P
 01/4 SMSW callout:smsw M s=w S | 01/6 LMSW callout:lmsw M s=w P | 01/7m INVLPG callout:invlpg M s=b P
 02 LAR callout:lar M s=w f=r S | 03 LSL callout:lsl M s=w f=r S | 06 CLTS callout:clts P
@@ -152,7 +152,7 @@ _TWO = """
 16m MOVHPD ident M s=q p=6 | 17m MOVHPS ident M s=q p=.6
 18 PREFETCHh ident:nop M s=b | 19 NOP ident:nop M s=b | 1A NOP ident:nop M s=b | 1B NOP ident:nop M s=b
 1C NOP ident:nop M s=b | 1D NOP ident:nop M s=b | 1E NOP ident:nop M s=b | 1F NOP ident:nop M s=b
-20 MOV callout:mov_from_cr M P | 21 MOV callout:mov_from_dr M P | 22 MOV callout:mov_to_cr M P | 23 MOV callout:mov_to_dr M P
+20 MOV emulate:mov_from_cr M P | 21 MOV callout:mov_from_dr M P | 22 MOV callout:mov_to_cr M P | 23 MOV callout:mov_to_dr M P
 28 MOVAPS ident M s=o p=.6 | 29 MOVAPS ident M s=o p=.6 | 2A CVTPI2PS ident M s=q p=.632 | 2Bm MOVNTPS ident M s=o p=.6
 2C CVTTPS2PI ident M s=o p=.632 | 2D CVTPS2PI ident M s=o p=.632 | 2E UCOMISS ident M s=q p=.6 f=w | 2F COMISS ident M s=q p=.6 f=w
 30 WRMSR callout:wrmsr P | 31 RDTSC emulate:rdtsc S | 32 RDMSR callout:rdmsr P | 33 RDPMC callout:rdpmc S

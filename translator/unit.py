@@ -234,6 +234,7 @@ class _Layout:
         self.unroll = unroll
         self.copies: dict[int, int] = {}  # leader of a loop of one block -> how often it stands in the code
         self.early: list[tuple[int, int, int]] = []  # (position of rel32, to give back, EIP behind the loop)
+        self.onward: list[tuple[int, int, int]] = []  # the same, to go on by the lookup table
         last_at, last = pieces[-1]
         self.length = last_at + last.insn.length
 
@@ -349,6 +350,9 @@ class _Layout:
                 # A callout completes the instruction, so only those after it are given back.
                 back = refund if branch.kind == "fault" else refund - 1
                 insn = piece.insn if branch.kind == "callout" else None
+                if branch.kind == "onward":
+                    self.onward.append((start + branch.at, back, eip + piece.insn.length))
+                    continue
                 self.leaving.append((start + branch.at, branch.kind, eip, insn, branch.value, back, branch.restore))
         at, piece = self.pieces[end - 1]
         eip, after = self.eip + at & 0xFFFF_FFFF, self.eip + at + piece.insn.length
@@ -395,6 +399,13 @@ class _Layout:
         else:
             self.code += b"\x45\x89\xd0"  # mov r8d, r10d
         self.code += _INDIRECT
+
+    def _by_lookup(self, eip: int) -> None:
+        """To a known EIP by the lookup table."""
+        self.relocations.append((len(self.code) + 2, 1))
+        self.code += (
+            b"\x41\xb8" + (self.cs_base + eip & 0xFFFF_FFFF).to_bytes(4, "little") + _INDIRECT
+        )  # mov r8d, linear
 
     def _fallthrough(self, eip: int) -> None:
         """Go on after a conditional branch: nothing to do if that block follows."""
@@ -516,6 +527,11 @@ class _Layout:
             code[at : at + 4] = (len(code) - at - 4).to_bytes(4, "little", signed=True)
             code += b"\x4d\x8d\x76" + back.to_bytes(1, "little")  # lea r14, [r14 + back]
             self._go(eip, self.index.get(eip - self.eip, -1))
+        for at, back, eip in self.onward:
+            code[at : at + 4] = (len(code) - at - 4).to_bytes(4, "little", signed=True)
+            if back:
+                code += b"\x4d\x8d\x76" + back.to_bytes(1, "little")  # lea r14, [r14 + back]
+            self._by_lookup(eip)
         for at, leader in self.jumps:
             code[at : at + 4] = (self.labels[leader] - at - 4).to_bytes(4, "little", signed=True)
         sites: dict[tuple[str, int, Insn | None, int, int, bool], list[int]] = {}
@@ -531,9 +547,7 @@ class _Layout:
             lookup = -1
             if kind == "direct":
                 lookup = len(code)
-                linear = self.cs_base + eip & 0xFFFF_FFFF
-                self.relocations.append((lookup + 2, 1))
-                code += b"\x41\xb8" + linear.to_bytes(4, "little") + _INDIRECT  # mov r8d, linear
+                self._by_lookup(eip)
             offset = eip - self.eip & 0xFFFF_FFFF
             self.exits.add(Exit(kind, offset, stub, number, tuple(jumps), lookup, insn, vector, refund))
             for at in jumps:

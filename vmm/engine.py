@@ -19,6 +19,7 @@ from translator.points import Point
 from vmm import interrupts, stubs
 from vmm.budget import Budget
 from vmm.callouts import HANDLERS
+from vmm.callouts.segments import REPEATED, segment_load
 from vmm.errors import GuestFault
 from vmm.fragments import Fragments
 from vmm.host import PAGE, PAGE_FAULT, Host
@@ -28,9 +29,6 @@ from vmm.physical import PhysicalMemory
 from vmm.stats import Stats
 from vmm.vcpu import CR0_PG, CR0_WP, VCpu
 
-SINGLE, STEP = 1 << 24, 1 << 25
-"""Variants of a context: fragments of one block, for a budget too small for the whole unit; and of one instruction."""
-MAX_CONTEXTS = 1 << 14
 GC_THRESHOLDS = (5_000_000, 20, 50)
 """Allocations between garbage collections while the guest runs.  Translation makes many objects that stay: by default
 Python would spend a sixth of a boot looking through them."""
@@ -73,6 +71,7 @@ class Engine:
             host.code[room:], layout.TC_BASE + room, tc_size, tables, host.discard, chaining=chaining
         )
         self.fragments = Fragments(host, self.cpu, self.mmu, physical, self.cache, stats, self._quads)
+        self.contexts = self.fragments.contexts
         self._stores: dict[int, int] = {}
         self._ends: list[Callable[[], None]] = []
         """What to do when the instruction that runs alone has run."""
@@ -167,6 +166,7 @@ class Engine:
 
     def _on_exit(self) -> None:
         way = self.cache.ways[self._quads[layout.EXIT_ID // 8] & 0xFFFF_FFFF]
+        self.contexts.follow()
         if self._ends:
             self._end_step()
         if way is None:
@@ -275,7 +275,7 @@ class Engine:
         cpu, stats = self.cpu, self.stats
         stats.exits["indirect"] += 1
         cpu.eip = (self._quads[layout.TARGET // 8] - cpu.segments[CS].base) & 0xFFFF_FFFF
-        stepping = self.fragments.mode.step
+        stepping = self.contexts.mode.step
         before = self.cache.counters.fragments_made
         if stepping:
             self._trap |= DR6_BS
@@ -290,7 +290,7 @@ class Engine:
     def _exit_direct(self, way: Way) -> None:
         self.stats.exits["direct"] += 1
         self.cpu.eip = way.eip
-        if self.fragments.mode.step:
+        if self.contexts.mode.step:
             self._trap |= DR6_BS
         self._go(way)
 
@@ -318,7 +318,7 @@ class Engine:
         name = insn.row.how
         self.stats.callouts[name] += 1
         cpu.next_eip = cpu.eip + insn.length & 0xFFFF_FFFF
-        stepping = self.fragments.mode.step
+        stepping = self.contexts.mode.step
         seconds = self.stats.seconds
         start, device = perf_counter(), seconds["device"]
         self.mmu.hits = 0
@@ -334,6 +334,8 @@ class Engine:
                 self._trap |= DR6_BS
             if name == "iret":
                 self._returned = self.budget.insns
+            elif name in REPEATED and (load := segment_load(cpu, insn)) is not None:
+                self.contexts.learn(*load)
         seconds["callout"] += perf_counter() - start - (seconds["device"] - device)
 
     def _exit_guest_fault(self, way: Way) -> None:
@@ -363,6 +365,7 @@ class Engine:
 
     def _on_fault(self, vector: int, error: int, address: int) -> None:
         self._vector = vector
+        self.contexts.follow()
         if vector == PAGE_FAULT:
             if BUDGET_BASE - PAGE <= address < BUDGET_BASE:
                 self._on_budget(address)
@@ -384,7 +387,7 @@ class Engine:
 
     def _on_page_fault(self, linear: int, write: bool) -> None:
         try:
-            outcome = self.mmu.fill(linear, write, self.fragments.mode.user)
+            outcome = self.mmu.fill(linear, write, self.contexts.mode.user)
         except GuestFault as fault:
             if self._goes_by_elements():
                 return
@@ -453,7 +456,7 @@ class Engine:
         point = self._take_registers()
         if point.shadow:
             self.cpu.shadow = 1
-        if self.fragments.mode.step:
+        if self.contexts.mode.step:
             self._trap |= DR6_BS
         self._resume(None)
 
@@ -568,7 +571,7 @@ class Engine:
     def _on_traced_store(self, linear: int) -> None:
         """A store into a page with translated code: drop what it hits, before it can run again."""
         self.stats.smc_faults += 1
-        physical = self.mmu.walker.translate(linear, True, self.fragments.mode.user)[0]
+        physical = self.mmu.walker.translate(linear, True, self.contexts.mode.user)[0]
         page, first = physical >> 12, physical & 0xFFF
         stores = self._stores[page] = self._stores.get(page, 0) + 1
         running = bool(self._ends)  # alone already: a repeated string instruction that comes to its next page
@@ -597,7 +600,7 @@ class Engine:
         """The instruction at EIP, if it can be read."""
         linear = self.cpu.segments[CS].base + self.cpu.eip & 0xFFFF_FFFF
         try:
-            return decode(self.mmu.read(linear, 15), self.fragments.mode.code32)
+            return decode(self.mmu.read(linear, 15), self.contexts.mode.code32)
         except (GuestFault, Truncated, TooLong, Undefined):
             return None
 
@@ -633,4 +636,4 @@ class Engine:
 
 _SOFTWARE_INTERRUPTS = frozenset(("int_n", "int3", "into", "int1"))
 """They clear TF on their way to the handler, and with it the trap."""
-_NUMBERS = {"rax": 0, "rsi": 6, "rdi": 7, "r9": 9, "r10": 10}
+_NUMBERS = {"rax": 0, "rcx": 1, "rsi": 6, "rdi": 7, "r8": 8, "r9": 9, "r10": 10}

@@ -14,17 +14,16 @@ from translator.decode import TooLong, Truncated, boundaries
 from translator.layout import CS
 from translator.mode import Mode
 from translator.unit import MAX_INSNS, Fragment, Translator
+from vmm.contexts import Contexts
 from vmm.errors import GuestFault
 from vmm.host import PAGE, Host
 from vmm.mmu import Mmu, Space
-from vmm.modes import mode_of
 from vmm.physical import PhysicalMemory
 from vmm.stats import Stats
-from vmm.vcpu import CR0_PG, VCpu
+from vmm.vcpu import VCpu
 
 SINGLE, STEP = 1 << 24, 1 << 25
 """Variants of a context: fragments of one block, for an exact deadline; and of one instruction, to run alone."""
-MAX_CONTEXTS = 1 << 14
 MAX_KNOWN = 16_384
 """Translations that are remembered, about 3 KiB each."""
 GENERAL_PROTECTION = 13
@@ -58,7 +57,6 @@ class Fragments:
         stats: Stats,
         quads: memoryview,
     ) -> None:
-        self._host = host
         self._cpu = cpu
         self._mmu = mmu
         self._physical = physical
@@ -66,16 +64,7 @@ class Fragments:
         self._seconds = stats.seconds
         self._quads = quads
         self._translator = Translator()
-        self._contexts: dict[tuple[Mode, int, bool], int] = {}
-        """Small numbers for (mode, CS base, paging)."""
-        self._context = 0
-        self.mode: Mode = mode_of(cpu)
-        """The mode of the code that runs."""
-        self._cs_base = self._cs_limit = 0
-        self._table = 0
-        self._where = 0
-        """The context and the address space in one number."""
-        self._paging = False
+        self.contexts = Contexts(host, cpu, mmu, cache.tables, quads)
         self.verified: set[int] = set()
         """Guest-physical pages whose fragments check their source when entered, and that are not traced."""
         self._known: LRU[tuple[Mode, int, int], Known] = LRU(MAX_KNOWN)
@@ -146,59 +135,37 @@ class Fragments:
             for way in [way for way in placed.incoming or () if way.placed.linear >> 12 != page]:
                 self.cache.unchain(way)
 
-    def _update_mode(self) -> None:
-        """The CPU is in another mode or address space: other fragments, another lookup table."""
-        cpu = self._cpu
-        cpu.mode_changed = False
-        mode = self.mode = mode_of(cpu)
-        segment = cpu.segments[CS]
-        self._cs_base, self._cs_limit = segment.base, segment.limit
-        self._host.set_user(mode.user)
-        self._paging = bool(cpu.cr0 & CR0_PG)
-        key = (mode, cpu.segments[CS].base, self._paging)
-        context = self._contexts.get(key)
-        if context is None:
-            if len(self._contexts) >= MAX_CONTEXTS:
-                self.cache.flush()
-                self._contexts.clear()
-            context = self._contexts[key] = len(self._contexts) + 1
-        self._context = context
-        tables = self.cache.tables
-        self._where = context << 24 | self._mmu.space.number
-        if mode.step:
-            self._table = 0
-            self._quads[layout.TABLE // 8] = tables.never
-        else:
-            self._table = tables.table(self._where, context)
-            self._quads[layout.TABLE // 8] = tables.address(self._table)
-
     def _locate(self, variant: int) -> Key:
         """The key of the fragment at EIP.  Raises ``GuestFault``."""
-        cpu = self._cpu
-        if cpu.mode_changed:
-            self._update_mode()
+        contexts = self.contexts
+        if self._cpu.mode_changed:
+            if contexts.full:
+                self.cache.flush()
+                contexts.forget()
+            contexts.update()
         eip = self._quads[_EIP]
-        if eip > self._cs_limit:
+        if eip > contexts.cs_limit:
             raise GuestFault(GENERAL_PROTECTION, 0)
-        linear = self._cs_base + eip & 0xFFFF_FFFF
-        return self._context | variant, eip, self._mmu.code_address(linear, self.mode.user)
+        linear = contexts.cs_base + eip & 0xFFFF_FFFF
+        return contexts.number | variant, eip, self._mmu.code_address(linear, contexts.mode.user)
 
     def find(self) -> Placed:
         """The fragment at EIP, translated if need be, and published to indirect branches."""
         key = self._locate(0)
         placed = self.cache.lookup(key)
         if placed is None:
-            if self.mode.step:
+            if self.contexts.mode.step:
                 placed = self._translate(key, max_insns=1, single_block=True)
             else:
                 placed = self._translate(key)
         if placed.linear in self._mmu.breakpoints.code:
             return placed
-        if self.mode.step:
+        if self.contexts.mode.step:
             return placed
         page = placed.linear >> 12
-        everywhere = self._paging and len(placed.pages) == 1 and self._mmu.is_global(page)
-        if self.cache.publish(self._table, placed, self._context if everywhere else 0) and self._paging:
+        contexts = self.contexts
+        everywhere = contexts.paging and len(placed.pages) == 1 and self._mmu.is_global(page)
+        if self.cache.publish(contexts.table, placed, contexts.number if everywhere else 0) and contexts.paging:
             fragments = self._mmu.space.fragments
             fragments.setdefault(page, []).append(placed)
             if len(placed.pages) > 1:
@@ -207,14 +174,14 @@ class Fragments:
 
     def remember(self, way: Way, placed: Placed) -> None:
         """The guest went on at *placed* after the callout *way*."""
-        way.after = placed, self._where, self._moves
+        way.after = placed, self.contexts.where, self._moves
 
     def after(self, way: Way) -> Placed | None:
         """Where the guest goes on after the callout *way*, if it is where it did before and nothing has changed."""
         if way.after is None:
             return None
         placed, where, moves = way.after
-        same = where == self._where and moves == self._moves and placed.live and placed.eip == self._quads[_EIP]
+        same = where == self.contexts.where and moves == self._moves and placed.live and placed.eip == self._quads[_EIP]
         return placed if same and not self._cpu.mode_changed and not self._mmu.breakpoints.code else None
 
     def find_step(self) -> Placed:
@@ -236,7 +203,7 @@ class Fragments:
     def _translate(self, key: Key, max_insns: int = MAX_INSNS, single_block: bool = False, keep: bool = True) -> Placed:
         start = perf_counter()
         _, eip, physical = key
-        cpu, mode, mmu = self._cpu, self.mode, self._mmu
+        cpu, mode, mmu = self._cpu, self.contexts.mode, self._mmu
         if key[0] & STEP:
             mode = mode._replace(bulk=False)
         segment = cpu.segments[CS]
@@ -293,12 +260,12 @@ class Fragments:
 
     def chain(self, way: Way, placed: Placed) -> None:
         """Chain a direct exit, if the link holds as long as both fragments do."""
-        if way.placed.key[0] & STEP or self.mode.step or way.placed is self._temporary:
+        if way.placed.key[0] & STEP or self.contexts.mode.step or way.placed is self._temporary:
             return
         if placed.linear in self._mmu.breakpoints.code:
             return
         here, there = way.placed.linear >> 12, placed.linear >> 12
-        if not self._paging or (len(placed.pages) == 1 and (here == there or self._mmu.is_global(there))):
+        if not self.contexts.paging or (len(placed.pages) == 1 and (here == there or self._mmu.is_global(there))):
             self.cache.chain(way, placed)
         else:
             self.cache.chain_by_lookup(way)

@@ -104,9 +104,9 @@ class Host:
         tc_size = -(-tc_size // PAGE) * PAGE
         self.code = self._map(CODE, tc_size + PAGE)
         table_bytes = lookup_tables * 8 * 65536
-        self._block_area = self._map(BLOCK, PAGE + table_bytes)
-        self.block = self._block_area[:PAGE]
-        self.lookup_tables = self._block_area[PAGE:].cast("Q")
+        self._block_area = self._map(BLOCK, layout.BLOCK_SIZE + table_bytes)
+        self.block = self._block_area[: layout.BLOCK_SIZE]
+        self.lookup_tables = self._block_area[layout.BLOCK_SIZE :].cast("Q")
         self._tables_size = tables << 20
         self._tables_area = self._map(TABLES, self._tables_size)
         self._tables_quads = self._tables_area.cast("Q")
@@ -217,10 +217,11 @@ class Host:
 
         for offset in range(0, code_size, PAGE):
             put(layout.TC_BASE + offset, CODE + offset | PRESENT | USER | ACCESSED | DIRTY)
-        put(layout.VCPU_BLOCK, BLOCK | DATA | WRITABLE)
+        for offset in range(0, layout.BLOCK_SIZE, PAGE):
+            put(layout.VCPU_BLOCK + offset, BLOCK + offset | DATA | WRITABLE)
         put(layout.VCPU_BLOCK + (1 << 32), BLOCK | DATA | WRITABLE)
         for offset in range(0, table_bytes, PAGE):
-            put(layout.LOOKUP_TABLES + offset, BLOCK + PAGE + offset | DATA | WRITABLE)
+            put(layout.LOOKUP_TABLES + offset, BLOCK + layout.BLOCK_SIZE + offset | DATA | WRITABLE)
         # The budget: one page table whose entries all name one page, one directory whose entries all name that table.
         page, table, directory = BLOCK | DATA, self.new_table(), self.new_table()
         self.quads_of(table)[:] = memoryview(struct.pack("<Q", page) * 512).cast("Q")

@@ -32,9 +32,10 @@ def mode_of(cpu: VCpu) -> Mode:
     for n in _DATA_SEGMENTS:
         segment = segments[n]
         kinds = segment.kinds
-        if kinds is None:
-            kinds = segment.kinds = _kinds(segment, n == CS)
-        classes.append(kinds[protected])
+        if not kinds:
+            real, protected_kind = _kinds(segment, n == CS)
+            kinds = segment.kinds = 0x100 | real | protected_kind << 4
+        classes.append(kinds >> 4 & 3 if protected else kinds & 3)
     if classes[SS] == WORD and segments[SS].attr & ATTR_DB:
         classes[SS] = CHECKED
     cpl, cr0 = cpu.cpl, cpu.cr0

@@ -29,6 +29,10 @@ CR0_PE, CR0_MP, CR0_EM, CR0_TS, CR0_ET, CR0_NE, CR0_WP, CR0_AM, CR0_NW, CR0_CD, 
 )
 
 
+_ALL_ONES = 0xFFFF_FFFF_FFFF_FFFF
+_CR0 = layout.CR // 8
+
+
 class LinearMemory(Protocol):
     """Guest memory by linear address, as the CPU sees it.  Little-endian; wraps at 4 GiB.
 
@@ -67,7 +71,7 @@ class Segment:
     Read freely; load by ``VCpu.set_segment`` only.
     """
 
-    __slots__ = ("_base", "_limit", "_negated", "_quads", "_selector", "_window", "attr", "kinds")
+    __slots__ = ("_attr", "_base", "_kinds", "_limit", "_negated", "_quads", "_selector", "_window")
 
     def __init__(self, quads: memoryview, n: int) -> None:
         self._quads = quads
@@ -76,9 +80,9 @@ class Segment:
         self._selector = layout.SELECTOR // 8 + n
         self._negated = layout.NEG_BASE // 8 + n
         self._window = layout.WINDOW_LOW // 8 + n
-        self.attr = -1
-        self.kinds: tuple[int, int] | None = None
-        """The translator's classes of it in real and in protected mode, once they are known (``vmm.modes``)."""
+        self._attr = layout.SEG_ATTR // 8 + n
+        self._kinds = layout.SEG_KINDS // 8 + n
+        quads[self._attr] = _ALL_ONES
 
     @property
     def selector(self) -> int:
@@ -92,23 +96,36 @@ class Segment:
     def limit(self) -> int:
         return self._quads[self._limit]
 
+    @property
+    def attr(self) -> int:
+        return self._quads[self._attr]
+
+    @property
+    def kinds(self) -> int:
+        """The translator's classes of it once they are known, as ``layout.SEG_KINDS`` has them (``vmm.modes``)."""
+        return self._quads[self._kinds]
+
+    @kinds.setter
+    def kinds(self, value: int) -> None:
+        self._quads[self._kinds] = value
+
     def load(self, selector: int, base: int, limit: int, attr: int) -> None:
         """Fill all four fields; no checks."""
         self._quads[self._selector] = selector
         self._quads[self._base] = base
         self._quads[self._limit] = limit
-        self.attr = attr
-        self.kinds = None
+        self._quads[self._attr] = attr
+        self._quads[self._kinds] = 0
         low, high = 0, limit
         if attr & (ATTR_CODE | ATTR_EXPAND_DOWN) == ATTR_EXPAND_DOWN:
             low, high = limit + 1, 0xFFFF_FFFF if attr & ATTR_DB else 0xFFFF
         span = high - low if attr & ATTR_PRESENT and high >= low else -1
         readable = not attr & ATTR_CODE or attr & ATTR_WRITABLE
         writable = not attr & ATTR_CODE and attr & ATTR_WRITABLE
-        self._quads[self._negated] = -base & 0xFFFF_FFFF_FFFF_FFFF
+        self._quads[self._negated] = -base & _ALL_ONES
         self._quads[self._window] = low
-        self._quads[self._window + 8] = span & 0xFFFF_FFFF_FFFF_FFFF if readable else 0xFFFF_FFFF_FFFF_FFFF
-        self._quads[self._window + 16] = span & 0xFFFF_FFFF_FFFF_FFFF if writable else 0xFFFF_FFFF_FFFF_FFFF
+        self._quads[self._window + 8] = span & _ALL_ONES if readable else _ALL_ONES
+        self._quads[self._window + 16] = span & _ALL_ONES if writable else _ALL_ONES
 
     @property
     def dpl(self) -> int:
@@ -168,7 +185,6 @@ class VCpu:
         self.cr4 = 0
         self.dr = [0, 0, 0, 0, 0, 0, 0xFFFF_0FF0, 0x400]
         self.gdtr = (0, 0xFFFF)
-        """(linear base, limit) of the GDT."""
         self.idtr = (0, 0xFFFF)
         """(linear base, limit) of the IDT or IVT."""
         self.set_segment(LDTR, 0, 0, 0xFFFF, 0x82)
@@ -182,6 +198,51 @@ class VCpu:
         """A breakpoint on data is set: repeated instructions go one step at a time."""
         self.cpl = 0
         self.mode_changed = True
+
+    # Control registers and the GDT's -----------------------------------------------------------
+    # Emitted code reads control registers in the vCPU block.
+
+    @property
+    def cr0(self) -> int:
+        return self._quads[_CR0]
+
+    @cr0.setter
+    def cr0(self, value: int) -> None:
+        self._quads[_CR0] = value
+
+    @property
+    def cr2(self) -> int:
+        return self._quads[_CR0 + 2]
+
+    @cr2.setter
+    def cr2(self, value: int) -> None:
+        self._quads[_CR0 + 2] = value
+
+    @property
+    def cr3(self) -> int:
+        return self._quads[_CR0 + 3]
+
+    @cr3.setter
+    def cr3(self, value: int) -> None:
+        self._quads[_CR0 + 3] = value
+
+    @property
+    def cr4(self) -> int:
+        return self._quads[_CR0 + 4]
+
+    @cr4.setter
+    def cr4(self, value: int) -> None:
+        self._quads[_CR0 + 4] = value
+
+    @property
+    def gdtr(self) -> tuple[int, int]:
+        """(linear base, limit) of the GDT."""
+        return self._gdtr
+
+    @gdtr.setter
+    def gdtr(self, value: tuple[int, int]) -> None:
+        self._gdtr = value
+        self.mode_changed = True  # what is remembered of segment loads is void
 
     @property
     def cpl(self) -> int:

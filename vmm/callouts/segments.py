@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from translator import selectors
 from translator.decode import Insn
 from translator.layout import CS, DS, ES, FS, GS, OF, SS, ZF
 from vmm import interrupts, segmentation, transfers
@@ -54,6 +55,20 @@ def load_far(cpu: VCpu, insn: Insn) -> None:
     selector = read_memory(cpu, insn, 2, insn.opsize)
     segmentation.load_segment(cpu, _LOADED[insn.map, insn.opcode], selector)
     cpu.write_reg(insn.reg, insn.opsize, offset)
+
+
+POPPED: Final = {0x07: ES, 0x17: SS, 0x1F: DS, 0xA1: FS, 0xA9: GS}
+"""POP Sreg by opcode."""
+REPEATED: Final = frozenset(("mov_to_seg", "pop_seg", "verw"))
+"""Handlers whose outcome emitted code can repeat."""
+
+
+def segment_load(cpu: VCpu, insn: Insn) -> tuple[int, int] | None:
+    """(register, selector) of the ``REPEATED`` instruction that has just been done, for ``Contexts.learn``; or None."""
+    if insn.row.how == "verw":
+        return (selectors.QUERY, read_rm(cpu, insn, 2)) if cpu.eflags & ZF else None
+    register = insn.reg if insn.row.how == "mov_to_seg" else POPPED[insn.opcode]
+    return None if register == SS else (register, cpu.segments[register].selector)
 
 
 # LDTR, TR and queries of descriptors -------------------------------------------------------------------

@@ -9,12 +9,11 @@ from translator.layout import CS, DS, EBP, ES, ESP, FS, GS, SS
 from vmm import flags, segmentation, stack
 from vmm.callouts import operands
 from vmm.callouts.operands import ALL_ONES
-from vmm.callouts.segments import hold_interrupts
+from vmm.callouts.segments import POPPED, hold_interrupts
 from vmm.errors import GuestFault
 from vmm.vcpu import VCpu
 
 _PUSHED: Final = {0x06: ES, 0x0E: CS, 0x16: SS, 0x1E: DS, 0xA0: FS, 0xA8: GS}
-_POPPED: Final = {0x07: ES, 0x17: SS, 0x1F: DS, 0xA1: FS, 0xA9: GS}
 
 
 def push_reg(cpu: VCpu, insn: Insn) -> None:
@@ -56,7 +55,7 @@ def pop_rm(cpu: VCpu, insn: Insn) -> None:
 
 def pop_seg(cpu: VCpu, insn: Insn) -> None:
     """POP Sreg: #GP, #NP, #SS.  POP SS moves the stack pointer by the width of the old SS."""
-    n = _POPPED[insn.opcode]
+    n = POPPED[insn.opcode]
     (value,) = stack.read_frame(cpu, insn.opsize, 1)
     mask = cpu.stack_mask
     segmentation.load_segment(cpu, n, value & 0xFFFF)

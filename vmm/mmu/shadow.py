@@ -49,7 +49,7 @@ class Mirror:
 class Space:
     """One address space of the guest's."""
 
-    __slots__ = ("code", "directories", "fragments", "host", "links", "number", "tables")
+    __slots__ = ("code", "contexts", "directories", "fragments", "host", "links", "number")
 
     def __init__(self, number: int, host: HostSpace) -> None:
         self.number = number
@@ -62,6 +62,8 @@ class Space:
         """Guest-physical page of each linear page that code was fetched from, by 2 * page + user."""
         self.fragments: dict[int, list[Placed]] = {}
         """Fragments in the lookup tables of this space, by linear pages that they depend on."""
+        self.contexts: set[int] = set()
+        """Numbers of contexts that it ran in."""
 
 
 class Shadow:

@@ -1,0 +1,171 @@
+"""Contexts: what a translation and its lookup table depend on, numbered; and the table of segment loads.
+
+A context is (mode, CS base, paging).  Emitted code may go on in another one by itself (``translator.selectors``), so
+the VMM looks at each exit which it is in.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from cache.tables import LookupTables
+from translator import layout, selectors
+from translator.layout import CS
+from translator.mode import Mode
+from vmm.host import Host
+from vmm.mmu import Mmu, Space
+from vmm.modes import mode_of
+from vmm.segmentation import descriptor_address
+from vmm.vcpu import CR0_PG, VCpu
+
+MAX_CONTEXTS = 1 << 14
+_CROSSED = 256
+"""Contexts with smaller numbers can be entered by emitted code."""
+_TABLE, _CONTEXT, _SALT = layout.TABLE // 8, layout.CONTEXT // 8, layout.SALT // 8
+_TABLES = layout.CONTEXT_TABLES // 8
+_LOADS, _LOADS_END = (
+    layout.SEGMENT_LOADS // 8,
+    layout.SEGMENT_LOADS // 8 + selectors.ENTRIES * selectors.ENTRY_SIZE // 8,
+)
+_WORD = 0xFFFF_FFFF_FFFF_FFFF
+
+
+class Context(NamedTuple):
+    """A numbered context; numbers begin at 1."""
+
+    number: int
+    mode: Mode
+    cs_base: int
+    paging: bool
+
+    @property
+    def salt(self) -> int:
+        """Spreads the loads of segments in this context over the table."""
+        return 37 * self.number & 0xFF
+
+
+class Contexts:
+    """The contexts of one CPU, and the one it is in, as the last ``update`` or ``follow`` found it."""
+
+    def __init__(self, host: Host, cpu: VCpu, mmu: Mmu, tables: LookupTables, quads: memoryview) -> None:
+        self._host = host
+        self._cpu = cpu
+        self._mmu = mmu
+        self._tables = tables
+        self._quads = quads
+        self._numbers: dict[tuple[Mode, int, bool], int] = {}
+        self._all: list[Context] = []
+        self._never = memoryview(tables.never.to_bytes(8, "little") * _CROSSED).cast("Q")
+        self._empty = memoryview(bytes(selectors.ENTRIES * selectors.ENTRY_SIZE)).cast("Q")
+        self._gdtr = (-1, -1)
+        self._space: Space | None = None
+        tables.recycled = self._on_recycled
+        self.mode = mode_of(cpu)
+        """The mode of the code that runs."""
+        self.number = 0
+        self.cs_base = self.cs_limit = 0
+        self.paging = False
+        self.table = 0
+        """The number of the lookup table; 0 is always empty."""
+        self.where = 0
+        """The context and the address space in one number."""
+
+    @property
+    def full(self) -> bool:
+        """No further context can be numbered: ``forget`` first."""
+        return len(self._all) >= MAX_CONTEXTS
+
+    def forget(self) -> None:
+        """Number anew.  Nothing that depends on old numbers may be left in the cache."""
+        self._numbers.clear()
+        self._all.clear()
+        self._gdtr = (-1, -1)
+
+    def update(self) -> None:
+        """The CPU may be in another mode or address space: find its context and lookup table."""
+        cpu, quads = self._cpu, self._quads
+        cpu.mode_changed = False
+        mode = mode_of(cpu)
+        segment = cpu.segments[CS]
+        self.cs_limit = segment.limit
+        key = (mode, segment.base, bool(cpu.cr0 & CR0_PG))
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = len(self._all) + 1
+            self._all.append(Context(number, *key))
+        self._host.set_user(mode.user)
+        if self._mmu.space is not self._space:
+            self._enter_space(self._mmu.space)
+        if cpu.gdtr is not self._gdtr:
+            self._gdtr = cpu.gdtr
+            quads[_LOADS:_LOADS_END] = self._empty
+        self._become(self._all[number - 1])
+        quads[_CONTEXT] = number << selectors.CONTEXT_SHIFT
+        quads[_SALT] = self._all[number - 1].salt
+
+    def follow(self) -> None:
+        """Emitted code may have gone on in another context by itself."""
+        number = self._quads[_CONTEXT] >> selectors.CONTEXT_SHIFT
+        if number != self.number:
+            self._become(self._all[number - 1])
+
+    def _become(self, context: Context) -> None:
+        number, self.mode, self.cs_base, self.paging = context
+        self.number = number
+        assert self._space is not None
+        self.where = number << 24 | self._space.number
+        if self.mode.step:
+            self.table = 0
+            self._quads[_TABLE] = self._tables.never
+            return
+        self.table = self._tables.table(self.where, number)
+        address = self._quads[_TABLE] = self._tables.address(self.table)
+        if number < _CROSSED and self._quads[_TABLES + number] != address:
+            self._quads[_TABLES + number] = address
+            self._space.contexts.add(number)
+
+    # Lookup tables of the present space, for emitted code ------------------------------------------------------
+
+    def _enter_space(self, space: Space) -> None:
+        self._space = space
+        self._quads[_TABLES : _TABLES + _CROSSED] = self._never
+        for number in space.contexts:
+            table = self._tables.held(number << 24 | space.number)
+            if table is not None:
+                self._quads[_TABLES + number] = self._tables.address(table)
+
+    def _on_recycled(self, where: int) -> None:
+        number = where >> 24
+        if self._space is not None and where & 0xFF_FFFF == self._space.number and number < _CROSSED:
+            self._quads[_TABLES + number] = self._tables.never
+
+    # Segment loads ----------------------------------------------------------------------------------------------
+
+    def learn(self, register: int, selector: int) -> None:
+        """Let emitted code repeat what the VMM has just done: load *selector* into *register* (or ``QUERY`` it)."""
+        cpu, quads, before = self._cpu, self._quads, self.number
+        if selector & 4 or not self.mode.supervisor or not self.mode.protected or self.mode.step or self.full:
+            return
+        at = _LOADS + selectors.place(self._all[before - 1].salt, register, selector) * (selectors.ENTRY_SIZE // 8)
+        host = layout.VCPU_BLOCK + 8 * at + selectors.MINUS_RAW  # a null selector's "descriptor": 0
+        raw = 0
+        if selector & 0xFFFC:
+            address = descriptor_address(cpu, selector)
+            assert address is not None
+            host, raw = address, cpu.memory.read_int(address, 8)
+        if cpu.mode_changed:
+            self.update()
+        if max(before, self.number) >= _CROSSED:
+            return
+        state = selectors.STATE // 8
+        quads[at : at + selectors.ENTRY_SIZE // 8] = self._empty[: selectors.ENTRY_SIZE // 8]
+        if register != selectors.QUERY:
+            for n, offset in enumerate(selectors.COPIED):
+                quads[at + state + n] = quads[offset // 8 + register]
+        quads[at + selectors.CROSSING // 8] = int(self.number != before)
+        quads[at + selectors.TO_CONTEXT // 8] = quads[_CONTEXT]
+        quads[at + selectors.TO_SALT // 8] = quads[_SALT]
+        quads[at + selectors.TO_TABLE // 8] = layout.VCPU_BLOCK + layout.CONTEXT_TABLES + 8 * self.number
+        quads[at + selectors.DESCRIPTOR // 8] = host
+        quads[at + selectors.MINUS_RAW // 8] = -raw & _WORD
+        quads[at + selectors.MINUS_TAG // 8] = -selectors.tag(before, register, selector) & _WORD
