@@ -12,7 +12,9 @@ from translator.exits import Exit
 from translator.points import Point
 from translator.unit import Fragment
 
-HOST_PAGE_SHIFT = 12
+PAGE_SHIFT, PAGE = 12, 4096
+CROWD = 32
+"""Exits chained to one fragment, from which on those that have left are looked for."""
 Key = tuple[int, int, int]
 """(context, EIP, guest-physical address)."""
 
@@ -50,28 +52,28 @@ class Way:
 
 
 class Placed:
-    """A fragment in code memory."""
+    """A fragment in code memory.  There may be hundreds of thousands: whatever can be computed is not stored."""
 
     __slots__ = (
         "address",
         "eip",
         "entry",
         "exits",
+        "first_number",
+        "following",
         "incoming",
         "insns",
         "key",
         "length",
         "linear",
         "live",
-        "pages",
         "points",
         "shared",
         "size",
         "slots",
-        "ways",
     )  # fmt: skip
 
-    def __init__(self, key: Key, fragment: Fragment, address: int, pages: tuple[tuple[int, int, int], ...]) -> None:
+    def __init__(self, key: Key, fragment: Fragment, address: int, following: int) -> None:
         self.key = key
         self.eip = fragment.eip
         self.linear = fragment.start
@@ -82,22 +84,32 @@ class Placed:
         """Host address of the entry for chained jumps."""
         self.size = len(fragment.code)
         self.insns = fragment.insns
-        self.pages = pages
-        """(guest-physical page number, first byte, last byte + 1 within it) of the source."""
+        self.following = following
+        """The guest-physical page that the source runs on into, or -1."""
         self.points = fragment.points
         self.exits = fragment.exits
-        self.ways: tuple[Way, ...] = ()
-        self.incoming: set[Way] | None = None
-        """Exits that are chained to it."""
-        self.slots: list[int] = []
-        """Where lookup tables hold it."""
+        self.first_number = 0
+        """The exits' numbers begin here."""
+        self.incoming: list[Way] | None = None
+        """Exits that were chained to it; some may have left since."""
+        self.slots: list[int] | None = None
+        """Where lookup tables may hold it."""
         self.shared = False
         """New lookup tables hold it from the start."""
         self.live = True
 
+    @property
+    def pages(self) -> tuple[tuple[int, int, int], ...]:
+        """(guest-physical page number, first byte, last byte + 1 within it) of the source, one or two."""
+        page, first = self.key[2] >> PAGE_SHIFT, self.key[2] & PAGE - 1
+        end = first + self.length
+        if self.following < 0:
+            return ((page, first, min(end, PAGE)),)
+        return ((page, first, PAGE), (self.following, 0, end - PAGE))
+
     def host_pages(self) -> range:
         """Numbers of the host pages that the fragment lies in."""
-        return range(self.address >> HOST_PAGE_SHIFT, (self.address + self.size - 1 >> HOST_PAGE_SHIFT) + 1)
+        return range(self.address >> PAGE_SHIFT, (self.address + self.size - 1 >> PAGE_SHIFT) + 1)
 
     def point(self, host: int) -> Point:
         """What guest instruction the host address *host* inside this fragment belongs to."""
@@ -161,9 +173,10 @@ class TranslationCache:
         self.unwatch = unwatch
         self.chaining = chaining
         self._index: LRU[Key, Placed] = LRU(capacity // 32 + 1)
-        self.ways: list[Way | None] = [None]
-        """Exits by number; 0 is the common miss of indirect branches."""
-        self._free_numbers: list[int] = []
+        self._ways: list[Way | Placed | None] = [None]
+        """Exits by number, or only whose they are; 0 is the common miss of indirect branches."""
+        self._free_numbers: dict[int, list[int]] = {}
+        """First numbers of free runs, by their length."""
         self._placed: dict[int, Placed] = {}
         """All fragments by host address, the oldest first."""
         self._in_page: dict[int, list[Placed]] = {}
@@ -184,9 +197,22 @@ class TranslationCache:
         placed: Placed | None = self._index.get(key)
         return placed
 
+    def way(self, number: int) -> Way | None:
+        """The exit of that number; None for number 0."""
+        found = self._ways[number]
+        if type(found) is Placed:
+            found = self._ways[number] = Way(number, found, number - found.first_number)
+        assert not isinstance(found, Placed)
+        return found
+
+    def ways(self, placed: Placed) -> list[Way]:
+        """All exits of a fragment."""
+        first = placed.first_number
+        return [way for number in range(first, first + len(placed.exits)) if (way := self.way(number)) is not None]
+
     def at(self, host: int) -> Placed | None:
         """The fragment that holds host address *host*."""
-        for placed in self._in_page.get(host >> HOST_PAGE_SHIFT, ()):
+        for placed in self._in_page.get(host >> PAGE_SHIFT, ()):
             if placed.address <= host < placed.address + placed.size:
                 return placed
         return None
@@ -199,12 +225,11 @@ class TranslationCache:
         """Fragments that came from a guest-physical page."""
         return self._by_page.get(page, set())
 
-    def insert(
-        self, key: Key, fragment: Fragment, pages: tuple[tuple[int, int, int], ...], keep: bool = True
-    ) -> Placed:
+    def insert(self, key: Key, fragment: Fragment, following: int = -1, keep: bool = True) -> Placed:
         """Place a fragment, evicting the least recently used ones until it fits.
 
-        With *keep* false it is not entered in the index and is never chained to.
+        Its source runs on into the guest-physical page *following*, if that is not negative.  With *keep* false it is
+        not entered in the index and is never chained to.
         Raises ``MemoryError`` if it is larger than the whole cache.
         """
         size = len(fragment.code)
@@ -216,21 +241,12 @@ class TranslationCache:
         address = self.base + offset
         if reused:
             self._discard(address, address + size)
-        placed = Placed(key, fragment, address, pages)
+        placed = Placed(key, fragment, address, following)
         code = fragment.code
-        ways, free = self.ways, self._free_numbers
-        made = []
-        for index, at in enumerate(fragment.exits.numbers()):
-            if free:
-                number = free.pop()
-                way = ways[number] = Way(number, placed, index)
-            else:
-                number = len(ways)
-                way = Way(number, placed, index)
-                ways.append(way)
-            made.append(way)
+        number = placed.first_number = self._take_numbers(placed, len(fragment.exits))
+        for at in fragment.exits.numbers():
             code[at : at + 4] = number.to_bytes(4, "little")
-        placed.ways = tuple(made)
+            number += 1
         self._code[offset : offset + size] = code
         self._placed[address] = placed
         for host_page in placed.host_pages():
@@ -239,7 +255,7 @@ class TranslationCache:
             if (old := self._index.get(key)) is not None:
                 self.remove(old, "replaced")
             self._index[key] = placed
-        for page, _, _ in pages:
+        for page in (key[2] >> PAGE_SHIFT, following) if following >= 0 else (key[2] >> PAGE_SHIFT,):
             fragments = self._by_page.get(page)
             if fragments is None:
                 fragments = self._by_page[page] = set()
@@ -260,9 +276,10 @@ class TranslationCache:
         self._aim(way, target.entry)
         way.target = target
         if target.incoming is None:
-            target.incoming = {way}
-        else:
-            target.incoming.add(way)
+            target.incoming = []
+        elif len(target.incoming) >= CROWD and not len(target.incoming) & CROWD - 1:
+            target.incoming = [each for each in target.incoming if each.target is target]
+        target.incoming.append(way)
         self.counters.chained += 1
 
     def chain_by_lookup(self, way: Way) -> None:
@@ -273,7 +290,8 @@ class TranslationCache:
 
     def unchain(self, way: Way) -> None:
         """Let a chained exit leave for the VMM again."""
-        if _release(way):
+        if way.target is not None:
+            way.target = None
             self._aim(way, way.placed.address + way.placed.exits.stub(way.index))
 
     def _aim(self, way: Way, host: int) -> None:
@@ -291,7 +309,11 @@ class TranslationCache:
         """
         if not self.chaining or not placed.live or self.tables.holds(table, placed.linear, placed.address):
             return False
-        placed.slots.append(self.tables.put(table, placed.linear, placed.address))
+        slot = self.tables.put(table, placed.linear, placed.address)
+        if placed.slots is None:
+            placed.slots = [slot]
+        else:
+            placed.slots.append(slot)
         if family and self.tables.share(family, placed.linear, placed.address):
             placed.shared = True
         return True
@@ -301,9 +323,9 @@ class TranslationCache:
         if placed.shared:
             self.tables.drop_everywhere(placed.linear, placed.address)
             placed.shared = False
-        for slot in placed.slots:
+        for slot in placed.slots or ():
             self.tables.drop(slot, placed.address)
-        placed.slots.clear()
+        placed.slots = None
 
     def _evict(self) -> None:
         if len(self._index):
@@ -320,14 +342,11 @@ class TranslationCache:
         placed.live = False
         if reason:
             self.counters.invalidations[reason] = self.counters.invalidations.get(reason, 0) + 1
-        for way in tuple(placed.incoming or ()):
-            self.unchain(way)
-        for way in placed.ways:
-            _release(way)
-            way.after = None
-            self.ways[way.number] = None
-            self._free_numbers.append(way.number)
-        placed.ways = ()  # no cycle keeps what is dropped
+        for way in placed.incoming or ():
+            if way.target is placed:
+                self.unchain(way)
+        placed.incoming = None
+        self._give_numbers(placed)
         self.withdraw(placed)
         if self._index.get(placed.key) is placed:
             del self._index[placed.key]
@@ -342,6 +361,30 @@ class TranslationCache:
                     del self._by_page[page]
                     self.unwatch(page)
         self.memory.free(placed.address - self.base, placed.size)
+
+    def _take_numbers(self, placed: Placed, count: int) -> int:
+        """The first of *count* numbers for the fragment's exits; 0 if it has none."""
+        if not count:
+            return 0
+        ways, free = self._ways, self._free_numbers.get(count)
+        if free:
+            first = free.pop()
+            ways[first : first + count] = [placed] * count
+        else:
+            first = len(ways)
+            ways += [placed] * count
+        return first
+
+    def _give_numbers(self, placed: Placed) -> None:
+        first, count = placed.first_number, len(placed.exits)
+        if not count:
+            return
+        for number in range(first, first + count):
+            way = self._ways[number]
+            if isinstance(way, Way):
+                way.target = way.after = None
+            self._ways[number] = None
+        self._free_numbers.setdefault(count, []).append(first)
 
     def invalidate(self, page: int, first: int, last: int, reason: str) -> int:
         """Drop fragments made from bytes [first, last) of a guest-physical page; returns how many."""
@@ -359,17 +402,6 @@ class TranslationCache:
         for placed in list(self._placed.values()):
             self.remove(placed)
         self.counters.flushes += 1
-
-
-def _release(way: Way) -> bool:
-    """Forget that an exit is chained; whether it was."""
-    target = way.target
-    if target is None:
-        return False
-    if target.incoming is not None:
-        target.incoming.discard(way)
-    way.target = None
-    return True
 
 
 def _oldest(index: LRU[Key, Placed]) -> Placed:

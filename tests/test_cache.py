@@ -88,10 +88,7 @@ def fragment(eip: int, size: int, exits: int) -> Fragment:
     for way in ways:
         (site,) = way.sites
         code[site : site + 4] = (way.stub - site - 4).to_bytes(4, "little", signed=True)
-    table = Exits()
-    for way in ways:
-        table.add(way)
-    return Fragment(eip, MODE, 0, code, 16, table, Points(), 3, eip, 20, {"ident": 3})
+    return Fragment(eip, MODE, 0, code, 16, Exits(ways), Points(), 3, eip, 20, {"ident": 3})
 
 
 class CacheMachine(RuleBasedStateMachine):
@@ -143,9 +140,11 @@ class CacheMachine(RuleBasedStateMachine):
         keep=st.booleans(),
     )
     def insert(self, context: int, eip: int, size: int, exits: int, pages: list[int], keep: bool) -> None:
-        key: Key = (context, eip, pages[0] << 12 | eip)
-        stretches = tuple((page, 16 * eip, 16 * eip + 20) for page in pages)
-        placed = self.cache.insert(key, fragment(eip, size, exits), stretches, keep)
+        at = 4090 if pages[1:] else 16 * eip
+        key: Key = (context, eip, pages[0] << 12 | at)
+        placed = self.cache.insert(key, fragment(eip, size, exits), pages[1] if pages[1:] else -1, keep)
+        assert placed.pages[0] == (pages[0], at, min(at + 20, 4096))
+        assert placed.pages[1:] == tuple((page, 0, 14) for page in pages[1:])
         at = placed.address - BASE
         assert not any(self.written[at : at + size]), "the host still has its translation of older code there"
         self.written[at : at + size] = b"\1" * size
@@ -156,7 +155,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def chain(self, data: st.DataObject) -> None:
-        ways = [way for placed in self.live for way in placed.ways]
+        ways = [way for placed in self.live for way in self.cache.ways(placed)]
         if ways:
             way, target = data.draw(st.sampled_from(ways)), data.draw(st.sampled_from(self.live))
             self.cache.unchain(way)
@@ -168,7 +167,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def chain_by_lookup(self, data: st.DataObject) -> None:
-        ways = [way for placed in self.live for way in placed.ways if way not in self.chained]
+        ways = [way for placed in self.live for way in self.cache.ways(placed) if way not in self.chained]
         if ways:
             way = data.draw(st.sampled_from(ways))
             self.cache.chain_by_lookup(way)
@@ -235,8 +234,9 @@ class CacheMachine(RuleBasedStateMachine):
     @invariant()
     def exits_lead_where_they_were_chained(self) -> None:
         for placed in self.live:
-            for way in placed.ways:
-                assert self.cache.ways[way.number] is way
+            for way in self.cache.ways(placed):
+                assert self.cache.way(way.number) is way
+                assert way.placed is placed
                 at = placed.address - BASE
                 assert (
                     int.from_bytes(self.code[at + way.exit.number : at + way.exit.number + 4], "little") == way.number
@@ -275,7 +275,7 @@ def test_a_fragment_larger_than_the_cache_is_refused() -> None:
     machine = CacheMachine()
     machine.start(True)
     with pytest.raises(MemoryError):
-        machine.cache.insert((1, 0, 0), fragment(0, CAPACITY + 1, 0), ((0, 0, 20),))
+        machine.cache.insert((1, 0, 0), fragment(0, CAPACITY + 1, 0))
 
 
 def test_the_least_recently_used_fragment_goes_first() -> None:
@@ -283,9 +283,9 @@ def test_the_least_recently_used_fragment_goes_first() -> None:
     machine.start(True)
     cache = machine.cache
     for n in range(4):
-        cache.insert((1, n, n), fragment(n, CAPACITY // 4, 0), ((0, 0, 20),))
+        cache.insert((1, n, n), fragment(n, CAPACITY // 4, 0))
     assert cache.lookup((1, 0, 0)) is not None
-    cache.insert((1, 9, 9), fragment(9, CAPACITY // 4, 0), ((0, 0, 20),))
+    cache.insert((1, 9, 9), fragment(9, CAPACITY // 4, 0))
     assert [cache.lookup((1, n, n)) is not None for n in (0, 1, 2, 3)] == [True, False, True, True]
 
 
@@ -293,7 +293,7 @@ def test_a_new_space_knows_what_all_spaces_share() -> None:
     machine = CacheMachine()
     machine.start(True)
     cache = machine.cache
-    shared, own = (cache.insert((1, eip, eip), fragment(eip, 200, 0), ((0, eip, eip + 20),)) for eip in (3, 5))
+    shared, own = (cache.insert((1, eip, eip), fragment(eip, 200, 0)) for eip in (3, 5))
     assert cache.publish(machine.table, shared, family=1)
     assert cache.publish(machine.table, own)
     second, stranger = cache.tables.table(2, 1), cache.tables.table(3, 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from translator.decode import Insn
@@ -41,40 +41,41 @@ class Exit(NamedTuple):
 class Exits:
     """The exits of one fragment by their index."""
 
-    __slots__ = ("_insns", "_sites", "_words")
+    __slots__ = ("_insns", "_words")
 
-    def __init__(self) -> None:
-        self._words = array("I")  # kind | vector << 8 | refund << 16, offset, stub, number, lookup, end in _sites
-        self._sites = array("I")
-        self._insns: dict[int, Insn] | None = None
-
-    def add(self, exit_: Exit) -> None:
-        """Append an exit."""
-        if exit_.insn is not None:
-            if self._insns is None:
-                self._insns = {}
-            self._insns[len(self)] = exit_.insn
-        self._sites.extend(exit_.sites)
-        self._words.extend(
-            (
-                _NUMBERS[exit_.kind] | exit_.vector << 8 | exit_.refund << 16,
-                exit_.offset,
-                exit_.stub,
-                exit_.number,
-                exit_.lookup & _NOWHERE,
-                len(self._sites),
+    def __init__(self, exits: Sequence[Exit]) -> None:
+        words = [len(exits)]
+        sites: list[int] = []
+        first = 1 + _WORDS * len(exits)
+        for each in exits:
+            sites += each.sites
+            words += (
+                _NUMBERS[each.kind] | each.vector << 8 | each.refund << 16,
+                each.offset,
+                each.stub,
+                each.number,
+                each.lookup & _NOWHERE,
+                first + len(sites),
             )
-        )
+        self._words = array("I", words + sites)
+        """How many, six words each (the last is where its sites end), and the sites."""
+        self._insns = tuple((n, each.insn) for n, each in enumerate(exits) if each.insn is not None)
 
     def __len__(self) -> int:
-        return len(self._words) // _WORDS
+        return self._words[0]
 
     def __getitem__(self, n: int) -> Exit:
-        kind, offset, stub, number, lookup, _ = self._words[_WORDS * n : _WORDS * n + _WORDS]
-        lookup = -1 if lookup == _NOWHERE else lookup
-        insn = self.insn(n)
+        kind, offset, stub, number, lookup, _ = self._words[1 + _WORDS * n : 1 + _WORDS * n + _WORDS]
         return Exit(
-            KINDS[kind & 0xFF], offset, stub, number, tuple(self.sites(n)), lookup, insn, kind >> 8 & 0xFF, kind >> 16
+            KINDS[kind & 0xFF],
+            offset,
+            stub,
+            number,
+            tuple(self.sites(n)),
+            -1 if lookup == _NOWHERE else lookup,
+            self.insn(n),
+            kind >> 8 & 0xFF,
+            kind >> 16,
         )
 
     def __iter__(self) -> Iterator[Exit]:
@@ -83,29 +84,31 @@ class Exits:
     # One field each, for those that need no more.
 
     def kind(self, n: int) -> str:
-        return KINDS[self._words[_WORDS * n] & 0xFF]
-
-    def vector(self, n: int) -> int:
-        return self._words[_WORDS * n] >> 8 & 0xFF
+        return KINDS[self._words[1 + _WORDS * n] & 0xFF]
 
     def refund(self, n: int) -> int:
-        return self._words[_WORDS * n] >> 16
+        return self._words[1 + _WORDS * n] >> 16
 
     def offset(self, n: int) -> int:
-        return self._words[_WORDS * n + 1]
+        return self._words[2 + _WORDS * n]
 
     def stub(self, n: int) -> int:
-        return self._words[_WORDS * n + 2]
+        return self._words[3 + _WORDS * n]
 
     def lookup(self, n: int) -> int:
-        return self._words[_WORDS * n + 4]
+        return self._words[5 + _WORDS * n]
 
     def numbers(self) -> array[int]:
         """Host offsets of all exits' numbers."""
-        return self._words[3::_WORDS]
+        return self._words[4 : 1 + _WORDS * self._words[0] : _WORDS]
 
     def sites(self, n: int) -> array[int]:
-        return self._sites[self._words[_WORDS * n - 1] if n else 0 : self._words[_WORDS * n + 5]]
+        words = self._words
+        first = words[_WORDS * n] if n else 1 + _WORDS * words[0]
+        return words[first : words[6 + _WORDS * n]]
 
     def insn(self, n: int) -> Insn | None:
-        return self._insns.get(n) if self._insns else None
+        for index, insn in self._insns:
+            if index == n:
+                return insn
+        return None

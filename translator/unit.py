@@ -224,7 +224,7 @@ class _Layout:
         self.verify = verify
         self.code = bytearray()
         self.points = Points()
-        self.exits = Exits()
+        self.exits: list[Exit] = []
         self.index = {at: n for n, (at, _) in enumerate(pieces)}
         self.jumps: list[tuple[int, int]] = []  # (position of rel32, leader)
         self.leaving: list[Leaving] = []
@@ -265,7 +265,7 @@ class _Layout:
             self.cs_base,
             code,
             entry,
-            self.exits,
+            Exits(self.exits),
             self.points,
             len(self.pieces),
             linear,
@@ -549,6 +549,6 @@ class _Layout:
                 lookup = len(code)
                 self._by_lookup(eip)
             offset = eip - self.eip & 0xFFFF_FFFF
-            self.exits.add(Exit(kind, offset, stub, number, tuple(jumps), lookup, insn, vector, refund))
+            self.exits.append(Exit(kind, offset, stub, number, tuple(jumps), lookup, insn, vector, refund))
             for at in jumps:
                 code[at : at + 4] = (stub - at - 4).to_bytes(4, "little", signed=True)

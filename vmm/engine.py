@@ -165,7 +165,7 @@ class Engine:
         self._quads[layout.ATTENTION // 8] = layout.ATTENTION_GUARD if waits else layout.VCPU_BLOCK
 
     def _on_exit(self) -> None:
-        way = self.cache.ways[self._quads[layout.EXIT_ID // 8] & 0xFFFF_FFFF]
+        way = self.cache.way(self._quads[layout.EXIT_ID // 8] & 0xFFFF_FFFF)
         self.contexts.follow()
         if self._ends:
             self._end_step()

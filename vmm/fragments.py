@@ -128,12 +128,13 @@ class Fragments:
         space.code.pop(2 * page + 1, None)
         self._mmu.forget_global(page)
         for placed in space.fragments.pop(page, ()):
-            if len(placed.pages) > 1:
+            if placed.following >= 0:
                 self.cache.remove(placed, "moved")
                 continue
             self.cache.withdraw(placed)
-            for way in [way for way in placed.incoming or () if way.placed.linear >> 12 != page]:
-                self.cache.unchain(way)
+            for way in placed.incoming or ():
+                if way.target is placed and way.placed.linear >> 12 != page:
+                    self.cache.unchain(way)
 
     def _locate(self, variant: int) -> Key:
         """The key of the fragment at EIP.  Raises ``GuestFault``."""
@@ -164,11 +165,11 @@ class Fragments:
             return placed
         page = placed.linear >> 12
         contexts = self.contexts
-        everywhere = contexts.paging and len(placed.pages) == 1 and self._mmu.is_global(page)
+        everywhere = contexts.paging and placed.following < 0 and self._mmu.is_global(page)
         if self.cache.publish(contexts.table, placed, contexts.number if everywhere else 0) and contexts.paging:
             fragments = self._mmu.space.fragments
             fragments.setdefault(page, []).append(placed)
-            if len(placed.pages) > 1:
+            if placed.following >= 0:
                 fragments.setdefault(page + 1 & 0xF_FFFF, []).append(placed)
         return placed
 
@@ -238,7 +239,8 @@ class Fragments:
                 fragment = self._make(code, more, eip, mode, max_insns, single_block, True)
             if keep_known and fragment.movable and not following:
                 self._known[mode, key[0] >> 24, physical] = Known(code[: fragment.length], len(code), fragment)
-        placed = self.cache.insert(key, fragment, _pages(page, physical & 0xFFF, fragment, following), keep)
+        straddles = following and (physical & 0xFFF) + fragment.length > PAGE
+        placed = self.cache.insert(key, fragment, following[0] if straddles else -1, keep)
         self._seconds["translate"] += perf_counter() - start
         return placed
 
@@ -265,7 +267,7 @@ class Fragments:
         if placed.linear in self._mmu.breakpoints.code:
             return
         here, there = way.placed.linear >> 12, placed.linear >> 12
-        if not self.contexts.paging or (len(placed.pages) == 1 and (here == there or self._mmu.is_global(there))):
+        if not self.contexts.paging or (placed.following < 0 and (here == there or self._mmu.is_global(there))):
             self.cache.chain(way, placed)
         else:
             self.cache.chain_by_lookup(way)
@@ -280,11 +282,3 @@ def _count_to(code: bytes, offset: int, code32: bool) -> int:
         at += length
         count += 1
     return max(count, 1)
-
-
-def _pages(page: int, first: int, fragment: Fragment, following: list[int]) -> tuple[tuple[int, int, int], ...]:
-    """Where a fragment's source stands: (page, first byte, last byte + 1), one or two."""
-    end = first + fragment.length
-    if end <= PAGE or not following:
-        return ((page, first, min(end, PAGE)),)
-    return ((page, first, PAGE), (following[0], 0, end - PAGE))
