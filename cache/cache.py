@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from lru import LRU
 
@@ -181,7 +181,7 @@ class TranslationCache:
         """All fragments by host address, the oldest first."""
         self._in_page: dict[int, list[Placed]] = {}
         """Those that lie in each host page."""
-        self._by_page: dict[int, set[Placed]] = {}
+        self._by_page: dict[int, dict[Placed, None]] = {}
         self.counters = Counters()
 
     def __len__(self) -> int:
@@ -205,10 +205,15 @@ class TranslationCache:
         assert not isinstance(found, Placed)
         return found
 
+    def way_of(self, placed: Placed, index: int) -> Way:
+        """One exit of a fragment."""
+        way = self.way(placed.first_number + index)
+        assert way is not None
+        return way
+
     def ways(self, placed: Placed) -> list[Way]:
         """All exits of a fragment."""
-        first = placed.first_number
-        return [way for number in range(first, first + len(placed.exits)) if (way := self.way(number)) is not None]
+        return [self.way_of(placed, index) for index in range(len(placed.exits))]
 
     def at(self, host: int) -> Placed | None:
         """The fragment that holds host address *host*."""
@@ -221,9 +226,9 @@ class TranslationCache:
         """Guest-physical pages that fragments came from."""
         return self._by_page.keys()
 
-    def on_page(self, page: int) -> set[Placed]:
-        """Fragments that came from a guest-physical page."""
-        return self._by_page.get(page, set())
+    def on_page(self, page: int) -> Collection[Placed]:
+        """Fragments that came from a guest-physical page, the oldest first."""
+        return self._by_page.get(page, {}).keys()
 
     def insert(self, key: Key, fragment: Fragment, following: int = -1, keep: bool = True) -> Placed:
         """Place a fragment, evicting the least recently used ones until it fits.
@@ -258,9 +263,9 @@ class TranslationCache:
         for page in (key[2] >> PAGE_SHIFT, following) if following >= 0 else (key[2] >> PAGE_SHIFT,):
             fragments = self._by_page.get(page)
             if fragments is None:
-                fragments = self._by_page[page] = set()
+                fragments = self._by_page[page] = {}
                 self.watch(page)
-            fragments.add(placed)
+            fragments[placed] = None
         counters = self.counters
         counters.fragments_made += 1
         counters.guest_bytes += fragment.length
@@ -269,11 +274,11 @@ class TranslationCache:
             counters.translated[treatment] = counters.translated.get(treatment, 0) + count
         return placed
 
-    def chain(self, way: Way, target: Placed) -> None:
-        """Let a direct exit go to *target* without the VMM."""
+    def chain(self, way: Way, target: Placed, fresh: bool = False) -> None:
+        """Let a direct exit go to *target* without the VMM; of a *fresh* fragment, which cannot have run yet."""
         if not self.chaining or not way.placed.live or not target.live:
             return
-        self._aim(way, target.entry)
+        self._aim(way.placed, way.index, target.entry, fresh)
         way.target = target
         if target.incoming is None:
             target.incoming = []
@@ -282,25 +287,26 @@ class TranslationCache:
         target.incoming.append(way)
         self.counters.chained += 1
 
-    def chain_by_lookup(self, way: Way) -> None:
+    def chain_by_lookup(self, placed: Placed, index: int, fresh: bool = False) -> None:
         """Let a direct exit go by the lookup table: its target may stand elsewhere after the guest's tables change."""
-        if self.chaining and way.placed.live:
-            self._aim(way, way.placed.address + way.placed.exits.lookup(way.index))
+        if self.chaining and placed.live:
+            self._aim(placed, index, placed.address + placed.exits.lookup(index), fresh)
             self.counters.chained += 1
 
     def unchain(self, way: Way) -> None:
         """Let a chained exit leave for the VMM again."""
         if way.target is not None:
             way.target = None
-            self._aim(way, way.placed.address + way.placed.exits.stub(way.index))
+            self._aim(way.placed, way.index, way.placed.address + way.placed.exits.stub(way.index))
 
-    def _aim(self, way: Way, host: int) -> None:
+    def _aim(self, placed: Placed, index: int, host: int, fresh: bool = False) -> None:
         """Let the jumps of an exit go to *host*."""
-        address = way.placed.address
-        for site in way.placed.exits.sites(way.index):
+        address = placed.address
+        for site in placed.exits.sites(index):
             at = address - self.base + site
             self._code[at : at + 4] = (host - address - site - 4).to_bytes(4, "little", signed=True)
-            self._discard(address + site, address + site + 4)
+            if not fresh:
+                self._discard(address + site, address + site + 4)
 
     def publish(self, table: int, placed: Placed, family: int = 0) -> bool:
         """Let indirect branches find *placed* by lookup table number *table*; whether they could not before.
@@ -317,6 +323,27 @@ class TranslationCache:
         if family and self.tables.share(family, placed.linear, placed.address):
             placed.shared = True
         return True
+
+    def publish_beside(self, table: int, placed: Placed) -> list[Placed]:
+        """Let indirect branches also find what came from the same page in the same context, where slots are free.
+
+        Returns those that they could not find before.
+        """
+        if not self.chaining:
+            return []
+        context, page = placed.key[0], placed.linear >> PAGE_SHIFT
+        new = []
+        for each in self.on_page(placed.key[2] >> PAGE_SHIFT):
+            if each.key[0] != context or each.linear >> PAGE_SHIFT != page or each.following >= 0:
+                continue
+            slot = self.tables.offer(table, each.linear, each.address)
+            if slot is not None:
+                new.append(each)
+                if each.slots is None:
+                    each.slots = [slot]
+                else:
+                    each.slots.append(slot)
+        return new
 
     def withdraw(self, placed: Placed) -> None:
         """Let indirect branches find *placed* no longer."""
@@ -356,7 +383,7 @@ class TranslationCache:
         for page, _, _ in placed.pages:
             fragments = self._by_page.get(page)
             if fragments is not None:
-                fragments.discard(placed)
+                fragments.pop(placed, None)
                 if not fragments:
                     del self._by_page[page]
                     self.unwatch(page)

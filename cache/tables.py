@@ -30,8 +30,8 @@ class LookupTables:
         self._of: LRU[int, int] = LRU(max(self._count - 1, 1))
         self._used = 1
         self._quads[:SLOTS] = self._empty
-        self.recycled: Callable[[int], None] = lambda context: None
-        """Called with a context whose table is about to become another's."""
+        self.recycled: Callable[[int, int], None] = lambda context, number: None
+        """Called with a context and its table, which is about to become another's."""
         self.never = base
         """Host address of a table that is always empty."""
 
@@ -47,7 +47,7 @@ class LookupTables:
                 assert oldest is not None
                 number = oldest[1]
                 del self._of[oldest[0]]
-                self.recycled(oldest[0])
+                self.recycled(*oldest)
             self._of[context] = number
             self._quads[number * SLOTS : (number + 1) * SLOTS] = self._templates.get(family, self._empty)
         return number
@@ -69,6 +69,14 @@ class LookupTables:
     def put(self, number: int, linear: int, host: int) -> int:
         """Send branches to *linear* to *host*; returns the slot's index for ``drop``."""
         slot = number * SLOTS + (linear & 0xFFFF)
+        self._quads[slot] = host
+        return slot
+
+    def offer(self, number: int, linear: int, host: int) -> int | None:
+        """``put`` if the slot is empty, else None."""
+        slot = number * SLOTS + (linear & 0xFFFF)
+        if self._quads[slot] != self._miss:
+            return None
         self._quads[slot] = host
         return slot
 

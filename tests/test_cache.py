@@ -170,7 +170,7 @@ class CacheMachine(RuleBasedStateMachine):
         ways = [way for placed in self.live for way in self.cache.ways(placed) if way not in self.chained]
         if ways:
             way = data.draw(st.sampled_from(ways))
-            self.cache.chain_by_lookup(way)
+            self.cache.chain_by_lookup(way.placed, way.index)
             if self.cache.chaining:
                 self.by_lookup.add(way)
 

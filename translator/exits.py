@@ -98,6 +98,11 @@ class Exits:
     def lookup(self, n: int) -> int:
         return self._words[5 + _WORDS * n]
 
+    def direct(self) -> list[tuple[int, int]]:
+        """(index, offset) of those of the kind "direct"."""
+        words = self._words
+        return [(n, words[2 + _WORDS * n]) for n in range(words[0]) if not words[1 + _WORDS * n] & 0xFF]
+
     def numbers(self) -> array[int]:
         """Host offsets of all exits' numbers."""
         return self._words[4 : 1 + _WORDS * self._words[0] : _WORDS]

@@ -69,6 +69,8 @@ class Contexts:
         """The number of the lookup table; 0 is always empty."""
         self.where = 0
         """The context and the address space in one number."""
+        self.stocked: dict[int, set[int]] = {}
+        """Linear pages of which a lookup table has all there was in the cache."""
 
     @property
     def full(self) -> bool:
@@ -122,7 +124,7 @@ class Contexts:
         address = self._quads[_TABLE] = self._tables.address(self.table)
         if number < _CROSSED and self._quads[_TABLES + number] != address:
             self._quads[_TABLES + number] = address
-            self._space.contexts.add(number)
+        self._space.contexts.add(number)
 
     # Lookup tables of the present space, for emitted code ------------------------------------------------------
 
@@ -131,10 +133,18 @@ class Contexts:
         self._quads[_TABLES : _TABLES + _CROSSED] = self._never
         for number in space.contexts:
             table = self._tables.held(number << 24 | space.number)
-            if table is not None:
+            if table is not None and number < _CROSSED:
                 self._quads[_TABLES + number] = self._tables.address(table)
 
-    def _on_recycled(self, where: int) -> None:
+    def unstock(self, space: Space, page: int) -> None:
+        """Linear *page* may be mapped another way in this space."""
+        for number in space.contexts:
+            table = self._tables.held(number << 24 | space.number)
+            if table is not None and table in self.stocked:
+                self.stocked[table].discard(page)
+
+    def _on_recycled(self, where: int, table: int) -> None:
+        self.stocked.pop(table, None)
         number = where >> 24
         if self._space is not None and where & 0xFF_FFFF == self._space.number and number < _CROSSED:
             self._quads[_TABLES + number] = self._tables.never

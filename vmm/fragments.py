@@ -127,6 +127,7 @@ class Fragments:
         space.code.pop(2 * page, None)
         space.code.pop(2 * page + 1, None)
         self._mmu.forget_global(page)
+        self.contexts.unstock(space, page)
         for placed in space.fragments.pop(page, ()):
             if placed.following >= 0:
                 self.cache.remove(placed, "moved")
@@ -171,6 +172,9 @@ class Fragments:
             fragments.setdefault(page, []).append(placed)
             if placed.following >= 0:
                 fragments.setdefault(page + 1 & 0xF_FFFF, []).append(placed)
+            elif not everywhere and page not in (stocked := contexts.stocked.setdefault(contexts.table, set())):
+                stocked.add(page)
+                fragments[page] += self.cache.publish_beside(contexts.table, placed)
         return placed
 
     def remember(self, way: Way, placed: Placed) -> None:
@@ -241,6 +245,8 @@ class Fragments:
                 self._known[mode, key[0] >> 24, physical] = Known(code[: fragment.length], len(code), fragment)
         straddles = following and (physical & 0xFFF) + fragment.length > PAGE
         placed = self.cache.insert(key, fragment, following[0] if straddles else -1, keep)
+        if keep and not key[0] >> 24 and not mode.step and not mmu.breakpoints.code:
+            self._chain_ahead(placed)
         self._seconds["translate"] += perf_counter() - start
         return placed
 
@@ -260,6 +266,25 @@ class Fragments:
         except (Truncated, TooLong):
             raise GuestFault(GENERAL_PROTECTION, 0) from None
 
+    def _chain_ahead(self, placed: Placed) -> None:
+        """Chain exits of a fresh fragment to what is in the cache already.
+
+        Inside a page a link holds as long as both fragments do.  A user's exits to other pages go by the lookup table.
+        """
+        context, eip, physical = placed.key
+        room = physical & ~(PAGE - 1)
+        cs_base, lookups = self.contexts.cs_base, self.contexts.paging and self.contexts.mode.user
+        page = placed.linear >> 12
+        for index, offset in placed.exits.direct():
+            target = eip + offset & 0xFFFF_FFFF
+            linear = cs_base + target & 0xFFFF_FFFF
+            if linear >> 12 == page:
+                there = self.cache.lookup((context, target, room | linear & PAGE - 1))
+                if there is not None and there.following < 0:
+                    self.cache.chain(self.cache.way_of(placed, index), there, fresh=True)
+            elif lookups:
+                self.cache.chain_by_lookup(placed, index, fresh=True)
+
     def chain(self, way: Way, placed: Placed) -> None:
         """Chain a direct exit, if the link holds as long as both fragments do."""
         if way.placed.key[0] & STEP or self.contexts.mode.step or way.placed is self._temporary:
@@ -270,7 +295,7 @@ class Fragments:
         if not self.contexts.paging or (placed.following < 0 and (here == there or self._mmu.is_global(there))):
             self.cache.chain(way, placed)
         else:
-            self.cache.chain_by_lookup(way)
+            self.cache.chain_by_lookup(way.placed, way.index)
 
 
 def _count_to(code: bytes, offset: int, code32: bool) -> int:
