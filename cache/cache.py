@@ -99,6 +99,11 @@ class Placed:
         self.live = True
 
     @property
+    def beside(self) -> Key:
+        """What it shares with those that indirect branches can find where they find it."""
+        return self.key[0], self.linear >> PAGE_SHIFT, self.key[2] >> PAGE_SHIFT
+
+    @property
     def pages(self) -> tuple[tuple[int, int, int], ...]:
         """(guest-physical page number, first byte, last byte + 1 within it) of the source, one or two."""
         page, first = self.key[2] >> PAGE_SHIFT, self.key[2] & PAGE - 1
@@ -182,6 +187,8 @@ class TranslationCache:
         self._in_page: dict[int, list[Placed]] = {}
         """Those that lie in each host page."""
         self._by_page: dict[int, dict[Placed, None]] = {}
+        self._beside: dict[Key, list[Placed]] = {}
+        """Fragments of one page by context, linear page and guest-physical page."""
         self.counters = Counters()
 
     def __len__(self) -> int:
@@ -213,7 +220,7 @@ class TranslationCache:
 
     def ways(self, placed: Placed) -> list[Way]:
         """All exits of a fragment."""
-        return [self.way_of(placed, index) for index in range(len(placed.exits))]
+        return [self.way_of(placed, index) for index in range(placed.exits.count)]
 
     def at(self, host: int) -> Placed | None:
         """The fragment that holds host address *host*."""
@@ -248,7 +255,7 @@ class TranslationCache:
             self._discard(address, address + size)
         placed = Placed(key, fragment, address, following)
         code = fragment.code
-        number = placed.first_number = self._take_numbers(placed, len(fragment.exits))
+        number = placed.first_number = self._take_numbers(placed, fragment.exits.count)
         for at in fragment.exits.numbers():
             code[at : at + 4] = number.to_bytes(4, "little")
             number += 1
@@ -266,6 +273,8 @@ class TranslationCache:
                 fragments = self._by_page[page] = {}
                 self.watch(page)
             fragments[placed] = None
+        if following < 0:
+            self._beside.setdefault(placed.beside, []).append(placed)
         counters = self.counters
         counters.fragments_made += 1
         counters.guest_bytes += fragment.length
@@ -331,11 +340,8 @@ class TranslationCache:
         """
         if not self.chaining:
             return []
-        context, page = placed.key[0], placed.linear >> PAGE_SHIFT
         new = []
-        for each in self.on_page(placed.key[2] >> PAGE_SHIFT):
-            if each.key[0] != context or each.linear >> PAGE_SHIFT != page or each.following >= 0:
-                continue
+        for each in self._beside.get(placed.beside, ()):
             slot = self.tables.offer(table, each.linear, each.address)
             if slot is not None:
                 new.append(each)
@@ -387,6 +393,11 @@ class TranslationCache:
                 if not fragments:
                     del self._by_page[page]
                     self.unwatch(page)
+        if placed.following < 0:
+            beside = self._beside[placed.beside]
+            beside.remove(placed)
+            if not beside:
+                del self._beside[placed.beside]
         self.memory.free(placed.address - self.base, placed.size)
 
     def _take_numbers(self, placed: Placed, count: int) -> int:
@@ -403,14 +414,13 @@ class TranslationCache:
         return first
 
     def _give_numbers(self, placed: Placed) -> None:
-        first, count = placed.first_number, len(placed.exits)
+        first, count, ways = placed.first_number, placed.exits.count, self._ways
         if not count:
             return
-        for number in range(first, first + count):
-            way = self._ways[number]
-            if isinstance(way, Way):
+        for way in ways[first : first + count]:
+            if type(way) is Way:
                 way.target = way.after = None
-            self._ways[number] = None
+        ways[first : first + count] = [None] * count
         self._free_numbers.setdefault(count, []).append(first)
 
     def invalidate(self, page: int, first: int, last: int, reason: str) -> int:

@@ -41,12 +41,13 @@ class Exit(NamedTuple):
 class Exits:
     """The exits of one fragment by their index."""
 
-    __slots__ = ("_insns", "_words")
+    __slots__ = ("_insns", "_words", "count")
 
     def __init__(self, exits: Sequence[Exit]) -> None:
-        words = [len(exits)]
+        self.count = len(exits)
+        words: list[int] = []
         sites: list[int] = []
-        first = 1 + _WORDS * len(exits)
+        first = _WORDS * len(exits)
         for each in exits:
             sites += each.sites
             words += (
@@ -58,14 +59,14 @@ class Exits:
                 first + len(sites),
             )
         self._words = array("I", words + sites)
-        """How many, six words each (the last is where its sites end), and the sites."""
+        """Six words an exit (the last is where its sites end), and the sites."""
         self._insns = tuple((n, each.insn) for n, each in enumerate(exits) if each.insn is not None)
 
     def __len__(self) -> int:
-        return self._words[0]
+        return self.count
 
     def __getitem__(self, n: int) -> Exit:
-        kind, offset, stub, number, lookup, _ = self._words[1 + _WORDS * n : 1 + _WORDS * n + _WORDS]
+        kind, offset, stub, number, lookup, _ = self._words[_WORDS * n : _WORDS * n + _WORDS]
         return Exit(
             KINDS[kind & 0xFF],
             offset,
@@ -79,38 +80,39 @@ class Exits:
         )
 
     def __iter__(self) -> Iterator[Exit]:
-        return map(self.__getitem__, range(len(self)))
+        return map(self.__getitem__, range(self.count))
 
     # One field each, for those that need no more.
 
     def kind(self, n: int) -> str:
-        return KINDS[self._words[1 + _WORDS * n] & 0xFF]
+        return KINDS[self._words[_WORDS * n] & 0xFF]
 
     def refund(self, n: int) -> int:
-        return self._words[1 + _WORDS * n] >> 16
+        return self._words[_WORDS * n] >> 16
 
     def offset(self, n: int) -> int:
-        return self._words[2 + _WORDS * n]
+        return self._words[1 + _WORDS * n]
 
     def stub(self, n: int) -> int:
-        return self._words[3 + _WORDS * n]
+        return self._words[2 + _WORDS * n]
 
     def lookup(self, n: int) -> int:
-        return self._words[5 + _WORDS * n]
+        return self._words[4 + _WORDS * n]
 
     def direct(self) -> list[tuple[int, int]]:
         """(index, offset) of those of the kind "direct"."""
-        words = self._words
-        return [(n, words[2 + _WORDS * n]) for n in range(words[0]) if not words[1 + _WORDS * n] & 0xFF]
+        words, end = self._words, _WORDS * self.count
+        pairs = zip(words[:end:_WORDS], words[1:end:_WORDS], strict=True)
+        return [(n, offset) for n, (kind, offset) in enumerate(pairs) if not kind & 0xFF]
 
     def numbers(self) -> array[int]:
         """Host offsets of all exits' numbers."""
-        return self._words[4 : 1 + _WORDS * self._words[0] : _WORDS]
+        return self._words[3 : _WORDS * self.count : _WORDS]
 
     def sites(self, n: int) -> array[int]:
         words = self._words
-        first = words[_WORDS * n] if n else 1 + _WORDS * words[0]
-        return words[first : words[6 + _WORDS * n]]
+        first = words[_WORDS * n - 1] if n else _WORDS * self.count
+        return words[first : words[_WORDS * n + 5]]
 
     def insn(self, n: int) -> Insn | None:
         for index, insn in self._insns:

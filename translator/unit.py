@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from struct import Struct
 from typing import NamedTuple
 
 from translator import layout
@@ -31,6 +32,9 @@ MAX_COPIES = 4
 PAGE = 4096
 MEMO_LIMIT = 200_000
 """Remembered translations of single instructions, by bytes, in all modes together."""
+
+
+_load, _store = Struct("<I").unpack_from, Struct("<I").pack_into
 
 
 class Fragment(NamedTuple):
@@ -62,8 +66,7 @@ class Fragment(NamedTuple):
         delta = eip - self.eip
         code = self.code.copy()
         for at, sign in self.relocations:
-            word = int.from_bytes(code[at : at + 4], "little") + sign * delta & 0xFFFF_FFFF
-            code[at : at + 4] = word.to_bytes(4, "little")
+            _store(code, at, _load(code, at)[0] + sign * delta & 0xFFFF_FFFF)
         return self._replace(code=code, eip=eip, start=self.start + delta & 0xFFFF_FFFF)
 
 
