@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from lru import LRU
 
 from cache.memory import CodeMemory
+from cache.pairs import Pairs
 from cache.tables import LookupTables
 from translator.exits import Exit
 from translator.points import Point
@@ -112,6 +113,13 @@ class Placed:
             return ((page, first, min(end, PAGE)),)
         return ((page, first, PAGE), (self.following, 0, end - PAGE))
 
+    def stands_in(self, slot: int) -> None:
+        """A slot of a lookup table holds it."""
+        if self.slots is None:
+            self.slots = [slot]
+        else:
+            self.slots.append(slot)
+
     def host_pages(self) -> range:
         """Numbers of the host pages that the fragment lies in."""
         return range(self.address >> PAGE_SHIFT, (self.address + self.size - 1 >> PAGE_SHIFT) + 1)
@@ -173,6 +181,8 @@ class TranslationCache:
         self.memory = CodeMemory(capacity)
         self.capacity = capacity
         self.tables = tables
+        self.pairs = Pairs(code, base, self.memory, tables, discard)
+        tables.recycled.append(lambda context, table: self.pairs.forget(table))
         self._discard = discard
         self.watch = watch
         self.unwatch = unwatch
@@ -322,13 +332,15 @@ class TranslationCache:
 
         With a *family*, also by the tables that its address spaces are going to have.
         """
-        if not self.chaining or not placed.live or self.tables.holds(table, placed.linear, placed.address):
+        slot = self.tables.slot(table, placed.linear)
+        held = self.tables.held(slot)
+        if not self.chaining or not placed.live or held == placed.address or self.pairs.holds(slot, placed):
             return False
-        slot = self.tables.put(table, placed.linear, placed.address)
-        if placed.slots is None:
-            placed.slots = [slot]
+        if held:
+            self.pairs.join(slot, placed, self._placed.get(held))
         else:
-            placed.slots.append(slot)
+            self.tables.fill(slot, placed.address)
+        placed.stands_in(slot)
         if family and self.tables.share(family, placed.linear, placed.address):
             placed.shared = True
         return True
@@ -338,26 +350,26 @@ class TranslationCache:
 
         Returns those that they could not find before.
         """
-        if not self.chaining:
-            return []
         new = []
-        for each in self._beside.get(placed.beside, ()):
-            slot = self.tables.offer(table, each.linear, each.address)
-            if slot is not None:
+        for each in self._beside.get(placed.beside, ()) if self.chaining else ():
+            slot = self.tables.slot(table, each.linear)
+            if not self.tables.held(slot):
+                self.tables.fill(slot, each.address)
+                each.stands_in(slot)
                 new.append(each)
-                if each.slots is None:
-                    each.slots = [slot]
-                else:
-                    each.slots.append(slot)
         return new
 
     def withdraw(self, placed: Placed) -> None:
         """Let indirect branches find *placed* no longer."""
+        slots: Iterable[int] = placed.slots or ()
         if placed.shared:
-            self.tables.drop_everywhere(placed.linear, placed.address)
+            slots = self.tables.unshare(placed.linear, placed.address)
             placed.shared = False
-        for slot in placed.slots or ():
-            self.tables.drop(slot, placed.address)
+        for slot in slots:
+            if self.pairs.holds(slot, placed):
+                self.pairs.leave(slot, placed)
+            else:
+                self.tables.drop(slot, placed.address)
         placed.slots = None
 
     def _evict(self) -> None:

@@ -30,7 +30,7 @@ class LookupTables:
         self._of: LRU[int, int] = LRU(max(self._count - 1, 1))
         self._used = 1
         self._quads[:SLOTS] = self._empty
-        self.recycled: Callable[[int, int], None] = lambda context, number: None
+        self.recycled: list[Callable[[int, int], None]] = []
         """Called with a context and its table, which is about to become another's."""
         self.never = base
         """Host address of a table that is always empty."""
@@ -47,12 +47,13 @@ class LookupTables:
                 assert oldest is not None
                 number = oldest[1]
                 del self._of[oldest[0]]
-                self.recycled(*oldest)
+                for call in self.recycled:
+                    call(*oldest)
             self._of[context] = number
             self._quads[number * SLOTS : (number + 1) * SLOTS] = self._templates.get(family, self._empty)
         return number
 
-    def held(self, context: int) -> int | None:
+    def number(self, context: int) -> int | None:
         """The number of the context's table if it has one."""
         number: int | None = self._of.get(context)
         return number
@@ -61,24 +62,18 @@ class LookupTables:
         """Host address of table *number*."""
         return self._base + number * TABLE_BYTES
 
-    def holds(self, number: int, linear: int, host: int) -> bool:
-        """Whether branches to *linear* go to *host* by table *number*."""
-        held: int = self._quads[number * SLOTS + (linear & 0xFFFF)]
-        return held == host
+    def slot(self, number: int, linear: int) -> int:
+        """The slot of branches to *linear* by table *number*."""
+        return number * SLOTS + (linear & SLOTS - 1)
 
-    def put(self, number: int, linear: int, host: int) -> int:
-        """Send branches to *linear* to *host*; returns the slot's index for ``drop``."""
-        slot = number * SLOTS + (linear & 0xFFFF)
-        self._quads[slot] = host
-        return slot
+    def held(self, slot: int) -> int:
+        """The host address in a slot; 0 if it is empty."""
+        held: int = self._quads[slot]
+        return 0 if held == self._miss else held
 
-    def offer(self, number: int, linear: int, host: int) -> int | None:
-        """``put`` if the slot is empty, else None."""
-        slot = number * SLOTS + (linear & 0xFFFF)
-        if self._quads[slot] != self._miss:
-            return None
+    def fill(self, slot: int, host: int) -> None:
+        """Send branches by this slot to *host*."""
         self._quads[slot] = host
-        return slot
 
     def drop(self, slot: int, host: int) -> None:
         """Empty a slot if it still holds *host*."""
@@ -95,12 +90,10 @@ class LookupTables:
         template[linear & SLOTS - 1] = host
         return True
 
-    def drop_everywhere(self, linear: int, host: int) -> None:
-        """Empty the slots of all tables and templates that send branches to *linear* to *host*."""
+    def unshare(self, linear: int, host: int) -> range:
+        """Let templates no longer send branches to *linear* to *host*.  Returns the slots of all tables that may."""
         index = linear & SLOTS - 1
         for template in self._templates.values():
             if template[index] == host:
                 template[index] = self._miss
-        for slot in range(index, self._used * SLOTS, SLOTS):
-            if self._quads[slot] == host:
-                self._quads[slot] = self._miss
+        return range(index, self._used * SLOTS, SLOTS)

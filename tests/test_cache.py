@@ -11,6 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from cache.cache import Key, Placed, TranslationCache, Way
 from cache.memory import ALIGNMENT, CodeMemory
+from cache.pairs import SIZE
 from cache.tables import SLOTS, LookupTables
 from translator.exits import Exit, Exits
 from translator.mode import FLAT, Mode
@@ -133,14 +134,16 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(
         context=st.integers(1, 2),
-        eip=st.integers(0, 40),
+        eip=st.integers(0, 12),
+        bank=st.integers(0, 2),
         size=st.integers(200, 2500),
         exits=st.integers(0, 3),
         pages=st.lists(st.integers(0, 3), min_size=1, max_size=2, unique=True),
         keep=st.booleans(),
     )
-    def insert(self, context: int, eip: int, size: int, exits: int, pages: list[int], keep: bool) -> None:
+    def insert(self, context: int, eip: int, bank: int, size: int, exits: int, pages: list[int], keep: bool) -> None:
         at = 4090 if pages[1:] else 16 * eip
+        eip |= bank << 16
         key: Key = (context, eip, pages[0] << 12 | at)
         placed = self.cache.insert(key, fragment(eip, size, exits), pages[1] if pages[1:] else -1, keep)
         assert placed.pages[0] == (pages[0], at, min(at + 20, 4096))
@@ -178,8 +181,28 @@ class CacheMachine(RuleBasedStateMachine):
     def publish(self, data: st.DataObject, family: int) -> None:
         if self.live:
             placed = data.draw(st.sampled_from(self.live))
-            held = self.slots[self.table * SLOTS + placed.linear] == placed.address
-            assert self.cache.publish(self.table, placed, family) == (self.cache.chaining and not held)
+            slot = self.table * SLOTS + (placed.linear & SLOTS - 1)
+            known = self.slots[slot] == placed.address or self.cache.pairs.holds(slot, placed)
+            assert self.cache.publish(self.table, placed, family) == (self.cache.chaining and not known)
+            assert placed in self.led_to(slot) or not self.cache.chaining
+
+    def led_to(self, slot: int) -> list[Placed]:
+        """The fragments that branches by a slot can come to, by running a pair's stub in the head."""
+        host = self.slots[slot]
+        alive = {p.address: p for p in self.live}
+        if host in (0, MISS):
+            return []
+        if host in alive:
+            return [alive[host]]
+        code = bytes(self.code[host - BASE : host - BASE + SIZE])
+        assert code[:6] == b"\x49\x89\xc9\x41\x8d\x88"
+        assert code[10:12] == b"\xe3\x08"
+        assert code[12:16] == code[20:24] == b"\x4c\x89\xc9\xe9"
+        linear = -int.from_bytes(code[6:10], "little") & 0xFFFF_FFFF
+        other, same = (host + at + 4 + int.from_bytes(code[at : at + 4], "little", signed=True) for at in (16, 24))
+        (later,) = (p for p in self.live if p.entry == same)
+        assert later.linear == linear
+        return [later, alive[other]]
 
     @rule(context=st.integers(2, 9), family=st.integers(1, 2))
     def another_space(self, context: int, family: int) -> None:
@@ -195,7 +218,8 @@ class CacheMachine(RuleBasedStateMachine):
         if self.live:
             placed = data.draw(st.sampled_from(self.live))
             self.cache.withdraw(placed)
-            assert all(self.slots[n * SLOTS + placed.linear] != placed.address for n in range(TABLES))
+            slots = range(placed.linear & SLOTS - 1, TABLES * SLOTS, SLOTS)
+            assert not any(placed in self.led_to(slot) for slot in slots)
 
     @rule(page=st.integers(0, 3), first=st.integers(0, 700), size=st.integers(1, 64))
     def invalidate(self, page: int, first: int, size: int) -> None:
@@ -221,7 +245,10 @@ class CacheMachine(RuleBasedStateMachine):
 
     @invariant()
     def fragments_do_not_overlap(self) -> None:
-        spans = sorted((p.address - BASE, p.address - BASE + p.size) for p in self.live)
+        slots = [number * SLOTS + eip for number in range(1, TABLES) for eip in range(13)]
+        stubs = {self.slots[slot] for slot in slots} - {p.address for p in self.live} - {0, MISS}
+        extents = [(p.address, p.address + p.size) for p in self.live] + [(stub, stub + SIZE) for stub in stubs]
+        spans = sorted((start - BASE, end - BASE) for start, end in extents)
         assert all(end <= start for (_, end), (start, _) in pairwise(spans))
         assert not spans or (spans[0][0] >= 0 and spans[-1][1] <= CAPACITY)
 
@@ -253,11 +280,9 @@ class CacheMachine(RuleBasedStateMachine):
 
     @invariant()
     def lookup_tables_name_live_fragments(self) -> None:
-        alive = {p.address: p for p in self.live}
         for number in range(1, TABLES):
-            for eip in range(41):
-                host = self.slots[number * SLOTS + eip]
-                assert host in (0, MISS) or alive[host].linear & 0xFFFF == eip
+            for eip in range(13):
+                assert all(p.linear & 0xFFFF == eip for p in self.led_to(number * SLOTS + eip))
 
     @invariant()
     def pages_with_fragments_are_watched(self) -> None:
@@ -301,3 +326,25 @@ def test_a_new_space_knows_what_all_spaces_share() -> None:
     assert machine.slots[stranger * SLOTS + 3] == MISS
     cache.remove(shared)
     assert machine.slots[second * SLOTS + 3] == machine.slots[machine.table * SLOTS + 3] == MISS
+
+
+def test_two_targets_of_one_slot_are_told_apart() -> None:
+    machine = CacheMachine()
+    machine.start(True)
+    cache = machine.cache
+    machine.live = [cache.insert((1, eip, 0), fragment(eip, 200, 0)) for eip in (0x1_0003, 0x2_0003, 0x3_0003)]
+    first, second, third = machine.live
+    slot = machine.table * SLOTS + 3
+    for placed, led_to in ((first, [first]), (second, [second, first]), (third, [third, second])):
+        assert cache.publish(machine.table, placed)
+        assert machine.led_to(slot) == led_to
+        assert not cache.publish(machine.table, placed)
+    assert cache.bytes_used == 3 * 208 + 32
+    cache.remove(third)
+    assert machine.led_to(slot) == [second]
+    assert cache.bytes_used == 2 * 208
+    assert cache.publish(machine.table, first)
+    cache.tables.table(9)
+    cache.tables.table(10)  # the first table becomes another's
+    cache.tables.table(11)
+    assert len(cache.pairs) == 0

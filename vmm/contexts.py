@@ -59,7 +59,7 @@ class Contexts:
         self._empty = memoryview(bytes(selectors.ENTRIES * selectors.ENTRY_SIZE)).cast("Q")
         self._gdtr = (-1, -1)
         self._space: Space | None = None
-        tables.recycled = self._on_recycled
+        tables.recycled.append(self._on_recycled)
         self.mode = mode_of(cpu)
         """The mode of the code that runs."""
         self.number = 0
@@ -132,14 +132,14 @@ class Contexts:
         self._space = space
         self._quads[_TABLES : _TABLES + _CROSSED] = self._never
         for number in space.contexts:
-            table = self._tables.held(number << 24 | space.number)
+            table = self._tables.number(number << 24 | space.number)
             if table is not None and number < _CROSSED:
                 self._quads[_TABLES + number] = self._tables.address(table)
 
     def unstock(self, space: Space, page: int) -> None:
         """Linear *page* may be mapped another way in this space."""
         for number in space.contexts:
-            table = self._tables.held(number << 24 | space.number)
+            table = self._tables.number(number << 24 | space.number)
             if table is not None and table in self.stocked:
                 self.stocked[table].discard(page)
 
