@@ -27,6 +27,7 @@ the access byte and bits 12..15 are AVL, L, D/B and G (SDM vol. 3, 3.4.5)."""
 CR0_PE, CR0_MP, CR0_EM, CR0_TS, CR0_ET, CR0_NE, CR0_WP, CR0_AM, CR0_NW, CR0_CD, CR0_PG = (
     1 << n for n in (0, 1, 2, 3, 4, 5, 16, 18, 29, 30, 31)
 )
+CR4_DE = 0x8
 
 
 class LinearMemory(Protocol):
@@ -143,6 +144,8 @@ class VCpu:
         self.on_invlpg: Callable[[int], None] = lambda linear: None
         """Called with the linear address of an INVLPG."""
         self.ports: PortSpace = NoPorts()
+        self.on_port: Callable[[int, int], None] = lambda port, size: None
+        """Called after an access to *size* ports from *port* on, while ``watched`` says so."""
         self.tsc: Callable[[], int] = lambda: 0
         """The time-stamp counter now; it includes what WRMSR added, which stands in ``msr[0x10]``."""
         self.reset()
@@ -179,7 +182,7 @@ class VCpu:
         self.shadow = 0
         """Instructions for which interrupts are still held off (after STI, MOV SS, POP SS)."""
         self.watched = False
-        """A breakpoint on data is set: repeated instructions go one step at a time."""
+        """A breakpoint on data or ports is set: repeated instructions go one step at a time."""
         self.cpl = 0
         self.mode_changed = True
 
