@@ -144,6 +144,7 @@ class Engine:
         self._trap = 0
         self.nmi = False
         self.cpu.reset()
+        self.host.reset_fpu()
         self.cpu.on_control_change("cr0")
         self._call_attention()
 

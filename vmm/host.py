@@ -48,6 +48,13 @@ _NOWHERE = layout.TC_BASE + PAGE - 16
 """Where the engine would stop by itself: never reached.  It is mapped, because Unicorn looks it up after each run, and
 a page fault from that would turn the next run's first one into a double fault."""
 _INTERRUPT_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
+_FPU_AT_RESET = (
+    *((x86.UC_X86_REG_FPCW, 0x0040), (x86.UC_X86_REG_FPSW, 0), (x86.UC_X86_REG_FPTAG, 0x5555)),
+    *((register, 0) for register in (x86.UC_X86_REG_FIP, x86.UC_X86_REG_FCS, x86.UC_X86_REG_FDP, x86.UC_X86_REG_FDS)),
+    *((x86.UC_X86_REG_FOP, 0), (x86.UC_X86_REG_MXCSR, 0x1F80)),
+    *((x86.UC_X86_REG_FP0 + n, (0, 0)) for n in range(8)),
+    *((x86.UC_X86_REG_XMM0 + n, 0) for n in range(16)),
+)
 _DWORD = struct.Struct("<I").unpack_from
 _QWORD = struct.Struct("<Q").unpack_from
 _SIXTEEN = struct.Struct("<16Q").unpack_from
@@ -409,6 +416,11 @@ class Host:
         self._stale = True
         self.uc.reg_write(x86.UC_X86_REG_CR0, 0x8001_0031 | cr0 & 0xE)
         self.uc.reg_write(x86.UC_X86_REG_CR4, 0x20 | cr4 & 0x600)
+
+    def reset_fpu(self) -> None:
+        """x87, MMX and SSE registers as after RESET (SDM vol. 3, table 9-1): not as FNINIT leaves them."""
+        for register, value in _FPU_AT_RESET:
+            self.uc.reg_write(register, value)
 
     def close(self) -> None:
         """Release the engine.  The object cannot be used any more."""
