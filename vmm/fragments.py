@@ -24,7 +24,8 @@ from vmm.vcpu import CR0_PG, VCpu
 
 SINGLE, STEP = 1 << 24, 1 << 25
 """Variants of a context: fragments of one block, for an exact deadline; and of one instruction, to run alone."""
-MAX_CONTEXTS = 1 << 14
+MAX_CONTEXTS = 1 << 12
+"""Modes and CS bases that fragments exist for; a guest that has more begins with an empty cache again."""
 MAX_KNOWN = 16_384
 """Translations that are remembered, about 3 KiB each."""
 GENERAL_PROTECTION = 13
