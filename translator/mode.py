@@ -40,5 +40,7 @@ class Mode(NamedTuple):
     """Classes of ES CS SS DS FS GS."""
     tsc: bool = True
     """CPL 0, or CR4.TSD is clear: RDTSC is allowed."""
+    align: bool = False
+    """CPL 3, CR0.AM and EFLAGS.AC: what is not aligned raises #AC."""
     bulk: bool = True
     """Repeated string instructions may take many elements at a time (not while device memory is open to one)."""

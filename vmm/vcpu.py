@@ -239,6 +239,11 @@ class VCpu:
         return bool(self.cr0 & CR0_PE) and not self.v86
 
     @property
+    def aligns(self) -> bool:
+        """Accesses of the program must be aligned, or they raise #AC: at CPL 3 by CR0.AM and EFLAGS.AC."""
+        return bool(self._cpl == 3 and self._quads[layout.SYSTEM_FLAGS // 8] & layout.AC and self.cr0 & CR0_AM)
+
+    @property
     def interrupts_enabled(self) -> bool:
         return bool(self.block[layout.IF])
 

@@ -73,6 +73,7 @@ GUESTS = {
     "breakpoints_manual": Guest("kernel", qemu=False, why="it forgets which of two breakpoints was met"),
     "port_breakpoints": Guest("kernel"),
     "port_breakpoints_manual": Guest("kernel", qemu=False, why="it ends REP INS after one step, and aligns no port"),
+    "alignment": Guest("kernel", qemu=False, why="TCG checks no alignment"),
     "broken_ram": Guest("kernel", qemu=False, arguments=BROKEN, why="it has no such device"),
     "single_step": Guest("kernel"),
     "prisoner_limits": Guest("kernel", qemu=False, why="TCG checks no limits, and reads before it modifies"),
