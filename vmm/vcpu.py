@@ -28,6 +28,8 @@ CR0_PE, CR0_MP, CR0_EM, CR0_TS, CR0_ET, CR0_NE, CR0_WP, CR0_AM, CR0_NW, CR0_CD, 
     1 << n for n in (0, 1, 2, 3, 4, 5, 16, 18, 29, 30, 31)
 )
 CR4_DE = 0x8
+RESET_SIGNATURE = 0x0000_0695
+"""EDX after RESET: family, model and stepping as CPUID gives them."""
 
 
 class LinearMemory(Protocol):
@@ -154,7 +156,7 @@ class VCpu:
         """The state after RESET (SDM vol. 3, 9.1.1): real mode, CS:IP = F000:FFF0, base FFFF0000h."""
         for n in range(8):
             self.gpr[n] = 0
-        self.gpr[layout.EDX] = 0x0000_0695  # the signature that CPUID gives
+        self.gpr[layout.EDX] = RESET_SIGNATURE
         self._quads[layout.FLAGS // 8] = 2
         self.block[layout.IF] = 0
         self._quads[layout.SYSTEM_FLAGS // 8] = 0
