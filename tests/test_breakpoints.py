@@ -6,7 +6,7 @@ import pytest
 
 from tests.mmu.machine import Format, Paged
 from vmm.breakpoints import ACCESS, EXECUTE, PORT, WRITE, Breakpoints
-from vmm.vcpu import VCpu
+from vmm.vcpu import CR4_DE, VCpu
 
 BYTE, WORD, EIGHT, DWORD = range(4)
 
@@ -47,6 +47,33 @@ def enabled(cpu: VCpu, *wanted: tuple[int, int, int, int]) -> Breakpoints:
 )
 def test_an_access(cpu: VCpu, kind: int, length: int, address: int, access: tuple[int, int, bool], met: bool) -> None:
     assert enabled(cpu, (address, kind, length, 1)).hit(*access) == met
+
+
+@pytest.mark.parametrize(
+    ("length", "address", "access", "met"),
+    [
+        (BYTE, 0x60, (0x60, 1), True),
+        (BYTE, 0x60, (0x5F, 1), False),
+        (BYTE, 0x60, (0x5F, 2), True),
+        (BYTE, 0x60, (0x5D, 4), True),
+        (BYTE, 0x60, (0x5C, 4), False),
+        (WORD, 0x61, (0x60, 1), True),  # the low bits of the address are not looked at
+        (DWORD, 0x60, (0x63, 1), True),
+        (DWORD, 0x60, (0x64, 1), False),
+        (BYTE, 0x1_0060, (0x60, 1), False),  # ports are numbers of 16 bits, extended by zeroes
+    ],
+)
+def test_a_port(cpu: VCpu, length: int, address: int, access: tuple[int, int], met: bool) -> None:
+    cpu.cr4 = CR4_DE
+    here = enabled(cpu, (0, WRITE, BYTE, 0), (address, PORT, length, 1))
+    assert (here.hit_port(*access), here.code, here.data) == (0b10 * met, {}, [])
+    cpu.cr4 = 0
+    assert here.update(cpu)
+    assert not here.active
+    cpu.cr4 = CR4_DE
+    assert here.update(cpu)
+    assert here.hit_port(*access) == 0b10 * met
+    cpu.cr4 = 0
 
 
 @pytest.mark.parametrize(("enable", "found"), [(0, {}), (1, {0x1234: 1}), (2, {0x1234: 1}), (3, {0x1234: 1})])

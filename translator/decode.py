@@ -264,3 +264,9 @@ def disassemble(code: bytes, address: int, code32: bool) -> list[tuple[int, str]
     mode = capstone.CS_MODE_32 if code32 else capstone.CS_MODE_16
     engine = capstone.Cs(capstone.CS_ARCH_X86, mode)
     return [(at, f"{name} {operands}".rstrip()) for at, _, name, operands in engine.disasm_lite(code, address)]
+
+
+def disassemble_host(code: bytes) -> list[tuple[int, str]]:
+    """(offset, text) of each host instruction of *code*, for people."""
+    engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    return [(at, f"{name} {operands}".rstrip()) for at, _, name, operands in engine.disasm_lite(code, 0)]

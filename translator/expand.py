@@ -16,30 +16,45 @@ from translator.layout import CS, DS, ES, FS, GS, SS
 from translator.mode import CHECKED, FLAT, WORD, Mode
 from translator.operand import (
     BASE_REGISTER,
+    GP,
     R8,
     R9,
     R10,
     Emitter,
     Operand,
     address,
+    aligned,
     based,
     block_operand,
+    check_alignment,
     flat_operand,
     move_stack_pointer,
     offset_in_r8,
     stack,
+    stack_place,
 )  # fmt: skip
 from translator.piece import ATTENTION, ENDS, PLAIN
 
 Emit = Callable[[Emitter, Insn], int | None]
 
+_FXSAVE_SIZE = 512
 _PUSH_SEG = {0x06: ES, 0x0E: CS, 0x16: SS, 0x1E: DS, 0xA0: FS, 0xA8: GS}
 _POP_SEG = {0x07: ES, 0x17: SS, 0x1F: DS, 0xA1: FS, 0xA9: GS}
 
 
 def memory(e: Emitter, insn: Insn, size: int, write: bool) -> Operand:
     """The host form of the instruction's ModRM memory operand."""
-    return address(e, insn.seg, insn.base, insn.index, insn.scale, insn.disp, insn.adsize, size, write)
+    operand = address(e, insn.seg, insn.base, insn.index, insn.scale, insn.disp, insn.adsize, size, write)
+    if e.mode.align and size == _FXSAVE_SIZE:
+        check_alignment(e, operand, 3)
+    if e.mode.align and size >= 16 and size in (16, _FXSAVE_SIZE) and not _unaligned(insn):
+        check_alignment(e, operand, 15, GP)
+    return operand
+
+
+def _unaligned(insn: Insn) -> bool:
+    """MOVUPS, MOVUPD, MOVDQU: 16 bytes at any address, which CPUs do not check either."""
+    return bool(insn.map) and (insn.opcode in (0x10, 0x11) or (insn.opcode in (0x6F, 0x7F) and insn.rep == 0xF3))
 
 
 def _needs_check(e: Emitter, insn: Insn) -> bool:
@@ -211,10 +226,15 @@ def maskmov(e: Emitter, insn: Insn) -> int | None:
         return None
     code = (b"\x66" if _has_66(insn) else b"") + b"\x0f\xf7" + bytes((insn.modrm,))
     if insn.adsize == 4 and e.mode.segments[insn.seg] == FLAT:
+        if e.mode.align:
+            check_alignment(e, flat_operand(7, -1, 0, 0), 7)
         e.code += b"\x67" + code
         return PLAIN
     e.glue("mov r10, rdi; mov r8d, edi" if insn.adsize == 4 else "mov r10, rdi; movzx r8d, di")
-    e.op(b"\x8d", 7, based(e, R8, insn.seg), wide=True)
+    operand = based(e, R8, insn.seg)
+    if e.mode.align:
+        check_alignment(e, operand, 7)
+    e.op(b"\x8d", 7, operand, wide=True)
     start = len(e.code)
     e.code += code
     e.fixes.append((start, len(e.code), "rdi=r10"))
@@ -259,9 +279,9 @@ def push_rm(e: Emitter, insn: Insn) -> int:
 
 def push_seg(e: Emitter, insn: Insn) -> int:
     """PUSH of a segment register reads the virtual selector."""
-    slot = stack(e, -insn.opsize, insn.opsize, True)
+    target = aligned(e, stack_place(e, -insn.opsize, insn.opsize, True), 2)  # CPUs write the selector alone
     e.op(b"\x8b", R10, block_operand(layout.SELECTOR + 8 * _PUSH_SEG[insn.opcode]))
-    e.store(R10, insn.opsize, slot)
+    e.store(R10, insn.opsize, target)
     move_stack_pointer(e, -insn.opsize)
     return PLAIN
 
@@ -494,7 +514,7 @@ def pop_seg(e: Emitter, insn: Insn) -> int | None:
         return PLAIN
     if e.mode.protected or FLAT in e.mode.segments or e.mode.segments[SS] == CHECKED:
         return None
-    e.load(R10, 2, stack(e, 0, insn.opsize, False))
+    e.load(R10, 2, aligned(e, stack_place(e, 0, insn.opsize, False), 2))
     move_stack_pointer(e, insn.opsize)
     _load_real(e, _POP_SEG[insn.opcode])
     return PLAIN
@@ -538,7 +558,7 @@ def string(e: Emitter, insn: Insn) -> int | None:
     on linear addresses in RSI and RDI, and the offsets are put back; REP is the VMM's.  It is under EFLAGS.TF too:
     the trap comes after each step.
     """
-    if insn.rep and e.mode.step:
+    if (insn.rep and e.mode.step) or (e.mode.align and insn.opcode & 1):
         return None
     uses = _STRING_USES[insn.opcode & 0xFE]
     segments = e.mode.segments

@@ -40,6 +40,8 @@ class Mode(NamedTuple):
     """Classes of ES CS SS DS FS GS."""
     tsc: bool = True
     """CPL 0, or CR4.TSD is clear: RDTSC is allowed."""
+    align: bool = False
+    """CPL 3, CR0.AM and EFLAGS.AC: what is not aligned raises #AC."""
     bulk: bool = True
     """Repeated string instructions may take many elements at a time, and loads of segment registers go on in another
     mode.  Not for an instruction that runs alone."""

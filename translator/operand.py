@@ -19,7 +19,12 @@ R8, R9, R10, R11, R12, R13 = 8, 9, 10, 11, 12, 13
 BASE_REGISTER = {ES: R11, SS: R12, DS: R13}
 """Host registers that hold the bases of segments while emitted code runs."""
 
-GP, STACK_FAULT = 13, 12
+GP, STACK_FAULT, ALIGNMENT = 13, 12, 17
+
+MISALIGNED = {2: 1, 4: 3, 6: 3, 8: 7, 10: 7, 14: 1, 28: 3, 94: 1, 108: 3}
+"""Address bits that must be clear under alignment checking, by operand size in bytes (SDM vol. 3, table 6-7): those of
+FNSTENV (14, 28) and FNSAVE (94, 108) follow the operand size.  Others are not checked here."""
+_PARKED, _LINEAR = layout.SCRATCH + 16, layout.SCRATCH + 24
 
 
 class Operand(NamedTuple):
@@ -157,6 +162,22 @@ def check_r8(e: Emitter, seg: int, size: int, write: bool) -> None:
     e.glue("add al, 0x7f; sahf; mov rax, r10")
 
 
+def check_alignment(e: Emitter, operand: Operand, bits: int, vector: int = ALIGNMENT) -> None:
+    """Leave with *vector* if one of the address's lowest *bits* is set; no register or flag changes."""
+    e.glue(f"mov [r15+{_PARKED}], r10")
+    e.op(b"\x8d", R10, operand, wide=True)
+    e.glue(f"mov [r15+{_LINEAR}], r10; mov r10, rax; lahf; seto al; test byte ptr [r15+{_LINEAR}], {bits}")
+    e.branch_if(0x5, "fault", vector, restore=True)
+    e.glue(f"add al, 0x7f; sahf; mov rax, r10; mov r10, [r15+{_PARKED}]")
+
+
+def aligned(e: Emitter, operand: Operand, size: int) -> Operand:
+    """*operand* of *size* bytes, checked if the mode asks for it."""
+    if e.mode.align and size in MISALIGNED:
+        check_alignment(e, operand, MISALIGNED[size])
+    return operand
+
+
 def based(e: Emitter, offset: int, seg: int) -> Operand:
     """[offset register + base of *seg*]."""
     if e.mode.segments[seg] == FLAT:
@@ -171,6 +192,13 @@ def address(
     e: Emitter, seg: int, base: int, index: int, scale: int, disp: int, adsize: int, size: int, write: bool
 ) -> Operand:
     """Emit what is needed to reach a guest operand of *size* bytes, and return its host form."""
+    return aligned(e, place(e, seg, base, index, scale, disp, adsize, size, write), size)
+
+
+def place(
+    e: Emitter, seg: int, base: int, index: int, scale: int, disp: int, adsize: int, size: int, write: bool
+) -> Operand:
+    """As ``address``, whether it is aligned or not."""
     kind = e.mode.segments[seg]
     if kind == FLAT and adsize == 4:
         return flat_operand(base, index, scale, disp)
@@ -185,9 +213,14 @@ def address(
 
 def stack(e: Emitter, delta: int, size: int, write: bool) -> Operand:
     """The stack slot at SS:[(E)SP + delta]; may use r8."""
+    return aligned(e, stack_place(e, delta, size, write), size)
+
+
+def stack_place(e: Emitter, delta: int, size: int, write: bool) -> Operand:
+    """As ``stack``, whether it is aligned or not."""
     kind = e.mode.segments[SS]
     if e.mode.stack32:
-        return address(e, SS, 4, -1, 0, delta, 4, size, write)
+        return place(e, SS, 4, -1, 0, delta, 4, size, write)
     e.op(b"\x8d", R8, flat_operand(4, -1, 0, delta, a32=False))
     e.glue("movzx r8d, r8w")
     if kind == CHECKED:

@@ -107,8 +107,15 @@ class Boot:
 
     def _load_by_option_rom(self, image: loaders.Image) -> None:
         """Let the BIOS start a bzImage by its real-mode entry."""
-        linux.parse(image)
+        header = linux.parse(image)
         data = image.tail(0, "the kernel")
+        if header.code32_start:
+            start, size = header.needs(len(data) - header.setup_size)
+            if start + size > self._config.memory:
+                raise image.error(
+                    f"{linux.WHOLE} ({start:#x} to {start + size:#x}) does not fit the guest's RAM of "
+                    f"{self._config.memory:#x} bytes"
+                )
         top = self._config.memory - FIRMWARE_MEMORY
         rom = guests.path("linuxboot").read_bytes()
         try:

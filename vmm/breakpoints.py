@@ -2,7 +2,7 @@
 
 Breakpoints on code cut units, so that each stands at the start of one, which no chain leads to.  Pages with a
 breakpoint on data are run one instruction at a time: what an instruction accesses is told from its operands.
-Breakpoints on ports are not there.
+Breakpoints on ports (CR4.DE) are met by the VMM, which makes all accesses to ports.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from translator.decode import Insn
 from translator.layout import EAX, EBP, EBX, EDI, ESP, SS
 from vmm.callouts.operands import ADDRESS_MASK, effective_address
-from vmm.vcpu import VCpu
+from vmm.vcpu import CR4_DE, VCpu
 
 EXECUTE, WRITE, PORT, ACCESS = range(4)
 """DR7.R/W."""
@@ -52,16 +52,18 @@ class Breakpoints:
         self.data: list[Data] = []
         self.pages: dict[int, bool] = {}
         """Linear pages with a breakpoint on data: whether reads count."""
+        self.ports: list[tuple[int, int, int]] = []
+        """First port, last port and bit in DR6 of the breakpoints on ports; ports above FFFFh are never met."""
         self._registers: tuple[int, ...] = ()
 
     def update(self, cpu: VCpu) -> bool:
         """Follow the debug registers; whether they ask for something else now."""
         control = cpu.dr[7]
-        registers = (*cpu.dr[:4], control) if control & 0xFF else ()
+        registers = (*cpu.dr[:4], control, cpu.cr4 & CR4_DE) if control & 0xFF else ()
         if registers == self._registers:
             return False
         self._registers = registers
-        self.code, self.data, self.pages = {}, [], {}
+        self.code, self.data, self.pages, self.ports = {}, [], {}, []
         for n in range(4 if registers else 0):
             if not control >> 2 * n & 3:
                 continue
@@ -69,17 +71,33 @@ class Breakpoints:
             start = cpu.dr[n] & -length
             if kind == EXECUTE:
                 self.code[cpu.dr[n]] = self.code.get(cpu.dr[n], 0) | 1 << n
-            elif kind != PORT:
+            elif kind == PORT:
+                if cpu.cr4 & CR4_DE:
+                    self.ports.append((start, start + length - 1, 1 << n))
+            else:
                 reads = kind == ACCESS
                 self.data.append(Data(start, start + length - 1, reads, 1 << n))
                 self.pages[start >> 12] = self.pages.get(start >> 12, False) or reads
         return True
+
+    @property
+    def active(self) -> bool:
+        """Whether there is any."""
+        return bool(self.code or self.data or self.ports)
 
     def hit(self, linear: int, size: int, write: bool) -> int:
         """Bits of DR6 for an access of *size* bytes."""
         bits = 0
         for start, end, reads, bit in self.data:
             if (write or reads) and linear <= end and linear + size > start:
+                bits |= bit
+        return bits
+
+    def hit_port(self, port: int, size: int) -> int:
+        """Bits of DR6 for an access to *size* ports from *port* on."""
+        bits = 0
+        for first, last, bit in self.ports:
+            if port <= last and port + size > first:
                 bits |= bit
         return bits
 

@@ -18,7 +18,8 @@ from vmm.modes import mode_of
 from vmm.segmentation import descriptor_address
 from vmm.vcpu import CR0_PG, VCpu
 
-MAX_CONTEXTS = 1 << 14
+MAX_CONTEXTS = 1 << 12
+"""Modes and CS bases that fragments exist for; a guest that has more begins with an empty cache again."""
 _CROSSED = 256
 """Contexts with smaller numbers can be entered by emitted code."""
 _TABLE, _CONTEXT, _SALT = layout.TABLE // 8, layout.CONTEXT // 8, layout.SALT // 8

@@ -59,6 +59,7 @@ class Engine:
         self._paging_bits = (0, 0, 0)
         self._quads = host.block.cast("Q")
         self.budget = Budget(self._quads)
+        self.cpu.on_port = self._on_port
         self.cpu.tsc = lambda: self.budget.tsc
         self._quads[layout.QUIET // 8] = self._quads[layout.ATTENTION // 8] = layout.VCPU_BLOCK
         code, self._stubs = stubs.build(layout.TC_BASE)
@@ -142,6 +143,7 @@ class Engine:
         self._trap = 0
         self.nmi = False
         self.cpu.reset()
+        self.host.reset_fpu()
         self.cpu.on_control_change("cr0")
         self._call_attention()
 
@@ -428,6 +430,9 @@ class Engine:
         """The instruction that ran alone met breakpoints on data."""
         self._trap |= bits
 
+    def _on_port(self, port: int, size: int) -> None:
+        self.mmu.hits |= self.mmu.breakpoints.hit_port(port, size)
+
     def _goes_by_elements(self) -> bool:
         """Whether a repeated string instruction faulted among many elements at once: it goes on one by one."""
         rip = self.host.rip
@@ -615,8 +620,8 @@ class Engine:
             budget.set(budget.insns + budget.left, budget.soft, budget.exact)
             return
         breakpoints = self.mmu.breakpoints
-        if (cpu.dr[7] & 0xFF or breakpoints.code or breakpoints.data) and breakpoints.update(cpu):
-            cpu.watched = bool(breakpoints.data)
+        if (cpu.dr[7] & 0xFF or breakpoints.active) and breakpoints.update(cpu):
+            cpu.watched = bool(breakpoints.data or breakpoints.ports)
             self.fragments.on_breakpoints()
             self.mmu.flush()
             cpu.mode_changed = True

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from unicorn import UC_ARCH_X86, UC_HOOK_INSN_INVALID, UC_HOOK_INTR, UC_MODE_64, UC_PROT_ALL, Uc, UcError
 from unicorn import x86_const as x86
-from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TB_REMOVE_CACHE, UC_CTL_TLB_FLUSH
+from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TB_REMOVE_CACHE, UC_CTL_TCG_BUFFER_SIZE, UC_CTL_TLB_FLUSH
 from unicorn.unicorn_py3.unicorn import uclib
 
 from translator import layout
@@ -44,15 +44,25 @@ PAGE_FAULT = 14
 EXIT_VECTOR = 0x20
 """INT 20h in emitted code leaves for the VMM."""
 
+_ENGINE_CODE = 192 << 20
+"""Bytes of Unicorn's own translations; when they are full it begins anew.  By itself it lets them grow to a GiB."""
 _NOWHERE = layout.TC_BASE + PAGE - 16
 """Where the engine would stop by itself: never reached.  It is mapped, because Unicorn looks it up after each run, and
 a page fault from that would turn the next run's first one into a double fault."""
 _INTERRUPT_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
+_FPU_AT_RESET = (
+    *((x86.UC_X86_REG_FPCW, 0x0040), (x86.UC_X86_REG_FPSW, 0), (x86.UC_X86_REG_FPTAG, 0x5555)),
+    *((register, 0) for register in (x86.UC_X86_REG_FIP, x86.UC_X86_REG_FCS, x86.UC_X86_REG_FDP, x86.UC_X86_REG_FDS)),
+    *((x86.UC_X86_REG_FOP, 0), (x86.UC_X86_REG_MXCSR, 0x1F80)),
+    *((x86.UC_X86_REG_FP0 + n, (0, 0)) for n in range(8)),
+    *((x86.UC_X86_REG_XMM0 + n, 0) for n in range(16)),
+)
 _DWORD = struct.Struct("<I").unpack_from
 _QWORD = struct.Struct("<Q").unpack_from
 _SIXTEEN = struct.Struct("<16Q").unpack_from
 _EMPTY_TABLE = memoryview(bytes(PAGE)).cast("Q")
 _TLB_FLUSH = UC_CTL_TLB_FLUSH | UC_CTL_IO_WRITE << 30
+_BUFFER_SIZE = UC_CTL_TCG_BUFFER_SIZE | 1 << 26 | UC_CTL_IO_WRITE << 30
 _REMOVE_CACHE = UC_CTL_TB_REMOVE_CACHE | 2 << 26 | UC_CTL_IO_WRITE << 30
 
 
@@ -94,6 +104,7 @@ class Host:
 
     def __init__(self, ram_size: int, tc_size: int, tables: int = 64, lookup_tables: int = 64) -> None:
         self.uc = Uc(UC_ARCH_X86, UC_MODE_64)
+        uclib.uc_ctl(self.uc._uch, _BUFFER_SIZE, ctypes.c_uint32(_ENGINE_CODE))
         self._word = ctypes.c_uint64()
         self._word_at = ctypes.byref(self._word)
         """A register's value on its way to or from the engine."""
@@ -410,6 +421,11 @@ class Host:
         self._stale = True
         self.uc.reg_write(x86.UC_X86_REG_CR0, 0x8001_0031 | cr0 & 0xE)
         self.uc.reg_write(x86.UC_X86_REG_CR4, 0x20 | cr4 & 0x600)
+
+    def reset_fpu(self) -> None:
+        """x87, MMX and SSE registers as after RESET (SDM vol. 3, table 9-1): not as FNINIT leaves them."""
+        for register, value in _FPU_AT_RESET:
+            self.uc.reg_write(register, value)
 
     def close(self) -> None:
         """Release the engine.  The object cannot be used any more."""

@@ -48,6 +48,7 @@ def mode_of(cpu: VCpu) -> Mode:
         io=not cr0 & CR0_PE or cpl <= cpu.iopl,
         supervisor=cpl == 0,
         step=bool(cpu.eflags & layout.TF),
+        align=cpu.aligns,
         tsc=cpl == 0 or not cpu.cr4 & CR4_TSD,
         segments=(classes[0], classes[1], classes[2], classes[3], classes[4], classes[5]),
     )

@@ -9,6 +9,7 @@ from struct import Struct
 from typing import Final
 
 from translator.layout import ESP, SS
+from vmm.alignment import check_alignment
 from vmm.errors import GuestFault
 from vmm.segmentation import VECTOR_SS
 from vmm.vcpu import ATTR_CODE, ATTR_DB, ATTR_EXPAND_DOWN, VCpu
@@ -51,6 +52,8 @@ def write_frame(
     new = esp - count * size & mask
     last = new + count * size - 1
     if last <= limit and last <= mask and attr & (ATTR_CODE | ATTR_EXPAND_DOWN) != ATTR_EXPAND_DOWN:
+        if user:
+            check_alignment(cpu, base + new, size)
         try:
             cpu.memory.write(base + new & _ALL_ONES, _STRUCTS[size][count].pack(*values), user)
         except GuestFault:
@@ -71,10 +74,11 @@ def _probe(cpu: VCpu, places: list[int], size: int, user: bool) -> None:
         cpu.memory.probe_write(place, size, user)
 
 
-def read_frame(cpu: VCpu, size: int, count: int, skip: int = 0) -> tuple[int, ...]:
+def read_frame(cpu: VCpu, size: int, count: int, skip: int = 0, accessed: int = 0) -> tuple[int, ...]:
     """The *count* items of *size* bytes that lie *skip* bytes above the top of the stack; nothing is popped.
 
-    Raises #SS(0) if one lies outside the segment, #PF.
+    *accessed* is how many bytes of an item the CPU reads, if not all.
+    Raises #SS(0) if one lies outside the segment, #PF, #AC.
     """
     ss = cpu.segments[SS]
     attr = ss.attr
@@ -84,6 +88,8 @@ def read_frame(cpu: VCpu, size: int, count: int, skip: int = 0) -> tuple[int, ..
     last = top + count * size - 1
     user = cpu.cpl == 3
     if last <= limit and last <= mask and attr & (ATTR_CODE | ATTR_EXPAND_DOWN) != ATTR_EXPAND_DOWN:
+        if user:
+            check_alignment(cpu, ss.base + top, accessed or size)
         return _STRUCTS[size][count].unpack(cpu.memory.read(ss.base + top & _ALL_ONES, count * size, user))
     offsets = [top + n * size & mask for n in range(count)]
     if any(outside(offset, size, limit, attr) for offset in offsets):

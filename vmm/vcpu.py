@@ -27,6 +27,9 @@ the access byte and bits 12..15 are AVL, L, D/B and G (SDM vol. 3, 3.4.5)."""
 CR0_PE, CR0_MP, CR0_EM, CR0_TS, CR0_ET, CR0_NE, CR0_WP, CR0_AM, CR0_NW, CR0_CD, CR0_PG = (
     1 << n for n in (0, 1, 2, 3, 4, 5, 16, 18, 29, 30, 31)
 )
+CR4_DE = 0x8
+RESET_SIGNATURE = 0x0000_0695
+"""EDX after RESET: family, model and stepping as CPUID gives them."""
 
 
 _ALL_ONES = 0xFFFF_FFFF_FFFF_FFFF
@@ -160,6 +163,8 @@ class VCpu:
         self.on_invlpg: Callable[[int], None] = lambda linear: None
         """Called with the linear address of an INVLPG."""
         self.ports: PortSpace = NoPorts()
+        self.on_port: Callable[[int, int], None] = lambda port, size: None
+        """Called after an access to *size* ports from *port* on, while ``watched`` says so."""
         self.tsc: Callable[[], int] = lambda: 0
         """The time-stamp counter now; it includes what WRMSR added, which stands in ``msr[0x10]``."""
         self.reset()
@@ -168,7 +173,7 @@ class VCpu:
         """The state after RESET (SDM vol. 3, 9.1.1): real mode, CS:IP = F000:FFF0, base FFFF0000h."""
         for n in range(8):
             self.gpr[n] = 0
-        self.gpr[layout.EDX] = 0x0000_0695  # the signature that CPUID gives
+        self.gpr[layout.EDX] = RESET_SIGNATURE
         self._quads[layout.FLAGS // 8] = 2
         self.block[layout.IF] = 0
         self._quads[layout.SYSTEM_FLAGS // 8] = 0
@@ -195,7 +200,7 @@ class VCpu:
         self.shadow = 0
         """Instructions for which interrupts are still held off (after STI, MOV SS, POP SS)."""
         self.watched = False
-        """A breakpoint on data is set: repeated instructions go one step at a time."""
+        """A breakpoint on data or ports is set: repeated instructions go one step at a time."""
         self.cpl = 0
         self.mode_changed = True
 
@@ -295,6 +300,11 @@ class VCpu:
     def protected(self) -> bool:
         """Protected mode proper: CR0.PE set and EFLAGS.VM clear."""
         return bool(self.cr0 & CR0_PE) and not self.v86
+
+    @property
+    def aligns(self) -> bool:
+        """Accesses of the program must be aligned, or they raise #AC: at CPL 3 by CR0.AM and EFLAGS.AC."""
+        return bool(self._cpl == 3 and self._quads[layout.SYSTEM_FLAGS // 8] & layout.AC and self.cr0 & CR0_AM)
 
     @property
     def interrupts_enabled(self) -> bool:

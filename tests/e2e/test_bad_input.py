@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cli import ROOT, vmm
+from tests.e2e.asm import KERNEL, assemble
+from tests.e2e.cli import ROOT, guest, vmm
 from tests.guests.build import build
 from tests.loader_images import bzimage, elf, multiboot1_elf, sector
 from vmm import cli
+from vmm.config import DebugExit
+from vmm.machine import Machine
 
 MIB = 1 << 20
 HUGE_SIZE = 5 << 30
@@ -41,6 +44,14 @@ def image(data: bytes, *more: str, option: str = "") -> Callable[[Path], list[st
 def _with_initrd(path: Path) -> list[str]:
     initrd = sparse(path.with_name("initrd"), HUGE_SIZE)
     return [*image(bzimage(), option="-kernel")(path), "-initrd", str(initrd)]
+
+
+def _kernel(path: Path) -> list[str]:
+    return image(bzimage(), option="-kernel")(path)
+
+
+def _bios(path: Path) -> Path:
+    return sparse(path.with_name("bios"), 1 << 17)
 
 
 ROWS = {
@@ -92,6 +103,44 @@ ROWS = {
         2,
         "-append: the command line is longer than 2047 bytes",
     ),
+    "too little RAM": (
+        image(bzimage(), "-m", "1M", option="-kernel"),
+        4,
+        "image: the kernel with the memory it needs to start (0x200000 to 0x",
+    ),
+    "too little RAM behind a BIOS": (
+        lambda path: [*image(bzimage(), "-m", "1M", option="-kernel")(path), "-bios", str(_bios(path))],
+        4,
+        "image: the kernel with the memory it needs to start (0x200000 to 0x",
+    ),
+    "an initrd that leaves no room": (
+        lambda path: [*_kernel(path), "-m", "16M", "-initrd", str(sparse(path.with_name("initrd"), 15 * MIB))],
+        4,
+        "image: the initrd of 0xf00000 bytes does not fit the guest's RAM of 0x1000000 bytes",
+    ),
+    "an initrd that leaves no room behind a BIOS": (
+        lambda path: [
+            *(*_kernel(path), "-m", "16M", "-initrd", str(sparse(path.with_name("initrd"), 15 * MIB))),
+            *("-bios", str(_bios(path))),
+        ],
+        4,
+        "image: kernel and initrd do not fit into the RAM",
+    ),
+    "a command line that is too long for this kernel": (
+        image(bzimage(), "-append", "x" * 256, option="-kernel"),
+        4,
+        "image: the command line is 256 bytes, the kernel takes 255",
+    ),
+    "a kernel older than the protocol": (
+        image(bzimage(version=0x0201), option="-kernel"),
+        4,
+        "image: the kernel's boot protocol 2.01 is older than 2.02",
+    ),
+    "boot parameters that lie": (
+        image(bzimage(init_size=0xFFFF_F000), option="-kernel"),
+        4,
+        "image: the kernel with the memory it needs to start",
+    ),
     "no floppy drive left": (
         lambda path: [*image(sector())(path), "-fda", str(path), "-fdb", str(path)],
         2,
@@ -113,6 +162,76 @@ def test_a_mistake(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 needs_nasm = pytest.mark.skipif(not shutil.which("nasm"), reason="nasm makes the guest")
+
+
+@pytest.mark.guest
+def test_a_kernel_that_is_damaged_says_so_itself(tmp_path: Path) -> None:
+    damaged = bytearray(guest("debian-i386-kernel").read_bytes())
+    damaged[2 * MIB : 2 * MIB + 0x1_0000] = bytes(0x1_0000)
+    path = tmp_path / "linux"
+    path.write_bytes(damaged)
+    append = ("-append", "earlyprintk=serial,ttyS0")
+    done = vmm(tmp_path / "run", "-m", "64M", "-kernel", path, *append, "-nographic", "--timeout", "100")
+    assert (done.status, done.reason) == (10, "the guest halted for ever (HLT with interrupts off)")
+    assert "XZ-compressed data is corrupt" in done.output
+
+
+@pytest.mark.guest
+@pytest.mark.parametrize("option", [(), ("-bios", "{bios}")])
+def test_a_kernel_that_is_cut_short(option: tuple[str, ...], tmp_path: Path) -> None:
+    whole = guest("debian-i386-kernel").read_bytes()
+    path = tmp_path / "linux"
+    more = [text.format(bios=_bios(path)) for text in option]
+    for size in (700, 0x4FFF, 0x5000, MIB, len(whole) - 2048):
+        path.write_bytes(whole[:size])
+        done = vmm(tmp_path / "run", "-kernel", path, *more)
+        assert (done.status, done.reason.partition(":")[0]) == (4, "linux")
+        assert "truncated" in done.reason
+
+
+PAGING = (
+    KERNEL
+    + """
+        mov edi, 0x200000
+        mov ecx, 1024
+        mov eax, {entry}
+        rep stosd
+        lidt [idtr]
+        mov eax, {cr3}
+        mov cr3, eax
+        mov eax, cr0
+        or eax, 0x80000000
+        mov cr0, eax
+        mov al, 1
+        out 0xf4, al
+        jmp $
+idtr:   dw 0, 0, 0
+"""
+)
+
+
+@needs_nasm
+@pytest.mark.parametrize("apic", [False, True])
+@pytest.mark.parametrize(
+    ("cr3", "entry"),
+    [
+        pytest.param(0x20_0000, 0x20_0003, id="a directory whose every entry is itself"),
+        pytest.param(0x20_0000, 0xFFFF_F003, id="tables where there is no RAM"),
+        pytest.param(0x20_0000, 0xFEE0_0003, id="tables in the local APIC"),
+        pytest.param(0xFEE0_0000, 0, id="CR3 in the local APIC"),
+        pytest.param(0xFEC0_0000, 0, id="CR3 in the IO-APIC"),
+        pytest.param(0xA_0000, 0, id="CR3 in the VGA's planes"),
+        pytest.param(0xFFFF_F000, 0, id="CR3 in the BIOS"),
+        pytest.param(0xFFFF_FFFF, 0, id="CR3 of ones"),
+    ],
+)
+def test_page_tables_that_are_none(cr3: int, entry: int, apic: bool) -> None:
+    """The guest triple-faults, as hardware would; the host loses nothing."""
+    source = PAGING.format(cr3=cr3, entry=entry)
+    with Machine(
+        image=assemble(source), memory="16M", apic=apic, debug_exit=DebugExit(0xF4, 1), timeout=60, max_insns=1_000_000
+    ) as vm:
+        assert vm.run().status == 6
 
 
 @pytest.mark.guest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from tests.e2e.asm import FLAT, KERNEL, SECTOR_END, assemble, needs_nasm
@@ -73,6 +75,63 @@ def test_firmware_starts_again_and_ram_stays(how: str) -> None:
     code = RESETS.get(how, TRIPLE_FAULT)
     source = BOOT_SECTOR.format(how=code, behind=BEHIND) + SECTOR_END
     assert run(source) == (3, "the guest ended the run with status 3", "abc")
+
+
+FPU = (
+    FLAT
+    + """
+        xor ax, ax
+        mov ss, ax
+        mov sp, 0x7c00
+        mov ds, ax
+        mov ax, 0x2401          ; A20 open
+        int 0x15
+        mov eax, cr4
+        or ax, 0x200            ; OSFXSR
+        mov cr4, eax
+        fxsave [0x1000]
+        mov si, 0x1000
+        mov cx, 288
+        mov dx, 0xe9
+        cld
+        rep outsb
+        mov ax, 0xffff
+        mov es, ax              ; the BIOS clears memory below 1 MiB
+        xor byte [es:0x1000], 1
+        jz done
+        fninit
+        fldpi
+        fldz
+        fdiv st1, st0
+        movups xmm0, [0x7c00]
+        movups xmm7, [0x7c20]
+        mov dword [0x1000], 0x7fc0
+        ldmxcsr [0x1000]
+        {how}
+        hlt
+done:   mov al, 1
+        out 0xf4, al
+"""
+)
+
+
+@pytest.mark.guest
+@pytest.mark.parametrize("how", ["CF9h", "triple fault"])
+def test_the_fpu_is_reset(how: str) -> None:
+    """SDM vol. 3, table 9-1, column RESET; what FNINIT leaves is something else.  First at power-on."""
+    printed: list[bytes] = []
+    source = FPU.format(how=RESETS.get(how, TRIPLE_FAULT)) + SECTOR_END
+    with Machine(image=assemble(source), memory="16M", debug_exit=EXIT_PORT, timeout=60) as machine:
+        machine.on("output.debugcon", lambda vm, data: printed.append(data))
+        assert machine.run().status == 3
+    out = b"".join(printed)
+    assert len(out) == 2 * 288
+    for image in (out[:288], out[288:]):
+        control, status, tags = struct.unpack_from("<HHB", image)
+        (mxcsr,) = struct.unpack_from("<I", image, 24)
+        assert (control, status, tags, mxcsr) == (0x40, 0, 0xFF, 0x1F80)
+        assert not any(image[5:24]), "the last instruction and operand"
+        assert not any(image[32:]), "ST0 to ST7, XMM0 to XMM7"
 
 
 @pytest.mark.guest

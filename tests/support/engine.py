@@ -31,7 +31,7 @@ TABLES = 0x10_0000
 """Guest-physical address of the page directory and, behind it, the page table of paged environments."""
 _FX_CODE = 0xE00
 """Host code for the x87 and SSE registers, behind the stubs in their page."""
-CR0 = CR0_PE | 0x10 | 0x20 | 0x1_0000  # ET, NE, WP
+CR0 = CR0_PE | 0x10 | 0x20 | 0x5_0000  # ET, NE, WP, AM
 CR4 = 0x600  # OSFXSR, OSXMMEXCPT
 
 
@@ -129,7 +129,7 @@ class BareEngine(Engine):
         self._fx(0, case.fx or INITIAL_FX)
         for n in range(8):
             cpu.gpr[n] = case.gpr[n]
-        cpu.eflags = cpu.eflags & ~FLAGS | case.flags & FLAGS | layout.IF_FLAG
+        cpu.eflags = cpu.eflags & ~FLAGS | case.flags & FLAGS | layout.IF_FLAG | (layout.AC if case.ac else 0)
         cpu.eip = case.eip
         cpu.halted = False
         cpu.shadow = 0

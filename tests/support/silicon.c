@@ -77,7 +77,9 @@ static void on_start(int number, siginfo_t *info, void *context) {
 }
 
 static void on_end(int number, siginfo_t *info, void *context) {
-    asm volatile("mov %0, %%gs; mov %1, %%fs" : : "r"(own_gs), "r"(own_fs) : "memory");
+    /* A signal leaves AC as it is. */
+    asm volatile("pushf; andl $~0x40000, (%%esp); popf; mov %0, %%gs; mov %1, %%fs"
+                 : : "r"(own_gs), "r"(own_fs) : "memory", "cc");
     mcontext_t *machine = &((ucontext_t *)context)->uc_mcontext;
     greg_t *regs = machine->gregs;
     for (int n = 0; n < 8; n++) answer.gpr[n] = regs[order[n]];

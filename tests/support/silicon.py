@@ -23,6 +23,7 @@ from tests.support.state import (
     initial_memory,
     parse_fx,
 )  # fmt: skip
+from translator.layout import AC
 from vmm.vcpu import ATTR_DB, ATTR_G
 
 SOURCE: Final = Path(__file__).with_name("silicon.c")
@@ -108,7 +109,7 @@ class Silicon:
     def _request(self, case: Case) -> None:
         patches = case.patches
         selectors = [SELECTORS[s] for s in case.environment.segments]
-        flags = case.flags & FLAGS | 0x202
+        flags = case.flags & FLAGS | 0x202 | (AC if case.ac else 0)
         request = _REQUEST.pack(*case.gpr, case.eip, flags, *selectors, len(patches)) + (case.fx or INITIAL_FX)
         self._send(request + b"".join(struct.pack("<II", at, len(data)) + data for at, data in patches))
 

@@ -161,6 +161,8 @@ class Case:
     fx: bytes = b""
     """An FXSAVE image to start from, or nothing: FNINIT's state."""
     max_insns: int = 2000
+    ac: bool = False
+    """EFLAGS.AC: at CPL 3 the operating system lets the CPU check alignment (CR0.AM)."""
 
     @property
     def eip(self) -> int:

@@ -47,8 +47,11 @@ def oracles() -> Iterator[dict[str, Oracle | str]]:
 
 
 def translated(map_: int, nibble: int) -> list[Row]:
-    """Rows of a group that the translator turns into host code, and the decimal adjustments."""
-    found = [r for r in rows() if r.map == map_ and r.opcode >> 4 == nibble]
+    """Rows of a group that the translator turns into host code, and the decimal adjustments.
+
+    Not VERW, which asks descriptor tables, and not MOV from control registers.
+    """
+    found = [r for r in rows() if r.map == map_ and r.opcode >> 4 == nibble and r.how not in ("verw", "mov_from_cr")]
     return [r for r in found if r.treatment in ("ident", "emulate", "branch") or r.how in BCD]
 
 

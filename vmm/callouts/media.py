@@ -11,6 +11,7 @@ from typing import Final
 from translator import layout
 from translator.decode import Insn
 from translator.layout import EDI
+from vmm.alignment import check_alignment
 from vmm.callouts import operands
 from vmm.errors import GuestFault
 from vmm.segmentation import VECTOR_GP, VECTOR_UD
@@ -36,7 +37,7 @@ def _register(cpu: VCpu, wide: bool, n: int) -> bytes:
 
 
 def maskmov(cpu: VCpu, insn: Insn) -> None:
-    """MASKMOVQ mm, mm and MASKMOVDQU xmm, xmm: selected bytes to DS:(E)DI.  #UD, #NM, #GP(0), #SS(0), #PF."""
+    """MASKMOVQ mm, mm and MASKMOVDQU xmm, xmm: selected bytes to DS:(E)DI.  #UD, #NM, #GP(0), #SS(0), #AC, #PF."""
     wide = 0x66 in insn.raw[: insn.prefixes]
     if cpu.cr0 & CR0_EM or (wide and not cpu.cr4 & CR4_OSFXSR):
         raise GuestFault(VECTOR_UD)
@@ -47,6 +48,8 @@ def maskmov(cpu: VCpu, insn: Insn) -> None:
     address = operands.linear(cpu, insn.seg, offset, len(data), True)
     selected = [n for n, byte in enumerate(mask) if byte & 0x80]
     user = cpu.cpl == 3
+    if user:
+        check_alignment(cpu, address, 8)  # whatever is selected, and however wide
     for n in selected:
         cpu.memory.probe_write(address + n & operands.ALL_ONES, 1, user)
     for n in selected:

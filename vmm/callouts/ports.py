@@ -1,4 +1,4 @@
-"""IN and OUT.  INS and OUTS are in ``vmm.callouts.strings`` (SDM vol. 1, chapter 19)."""
+"""IN and OUT (SDM vol. 1, chapter 19), and the accesses to ports that INS and OUTS of ``vmm.callouts.strings`` make."""
 
 from __future__ import annotations
 
@@ -9,14 +9,29 @@ from vmm.iopermission import check_port
 from vmm.vcpu import VCpu
 
 
+def read_port(cpu: VCpu, port: int, size: int) -> int:
+    """What *size* ports from *port* on say; the access is allowed."""
+    value = cpu.ports.read(port, size)
+    if cpu.watched:
+        cpu.on_port(port, size)
+    return value
+
+
+def write_port(cpu: VCpu, port: int, size: int, value: int) -> None:
+    """Tell *size* ports from *port* on; the access is allowed."""
+    cpu.ports.write(port, size, value)
+    if cpu.watched:
+        cpu.on_port(port, size)
+
+
 def _in(cpu: VCpu, port: int, size: int) -> None:
     check_port(cpu, port, size)
-    cpu.write_reg(EAX, size, cpu.ports.read(port, size))
+    cpu.write_reg(EAX, size, read_port(cpu, port, size))
 
 
 def _out(cpu: VCpu, port: int, size: int) -> None:
     check_port(cpu, port, size)
-    cpu.ports.write(port, size, cpu.read_reg(EAX, size))
+    write_port(cpu, port, size, cpu.read_reg(EAX, size))
 
 
 def in_imm(cpu: VCpu, insn: Insn) -> None:

@@ -56,7 +56,7 @@ def pop_rm(cpu: VCpu, insn: Insn) -> None:
 def pop_seg(cpu: VCpu, insn: Insn) -> None:
     """POP Sreg: #GP, #NP, #SS.  POP SS moves the stack pointer by the width of the old SS."""
     n = POPPED[insn.opcode]
-    (value,) = stack.read_frame(cpu, insn.opsize, 1)
+    (value,) = stack.read_frame(cpu, insn.opsize, 1, accessed=2)
     mask = cpu.stack_mask
     segmentation.load_segment(cpu, n, value & 0xFFFF)
     esp = cpu.gpr[ESP]

@@ -17,6 +17,7 @@ from translator.decode import Insn
 from translator.layout import DF, EAX, ECX, EDI, EDX, ES, ESI, TF
 from vmm.callouts import flags
 from vmm.callouts.operands import ADDRESS_MASK, ALL_ONES, allows, element_size, linear
+from vmm.callouts.ports import read_port, write_port
 from vmm.iopermission import check_port
 from vmm.vcpu import LinearMemory, VCpu
 
@@ -283,7 +284,7 @@ class _Ins(_Operation):
 
     def one(self) -> None:
         self.cpu.memory.probe_write(self.destination.linear(), self.size, self.cpu.cpl == 3)
-        self.destination.store(self.cpu.ports.read(self.port, self.size))
+        self.destination.store(read_port(self.cpu, self.port, self.size))
 
     def many(self, count: int) -> int:
         read, port, size = self.cpu.ports.read, self.port, self.size
@@ -299,7 +300,7 @@ class _Outs(_Operation):
         super().__init__(cpu, insn, self.source)
 
     def one(self) -> None:
-        self.cpu.ports.write(self.port, self.size, self.source.load())
+        write_port(self.cpu, self.port, self.size, self.source.load())
 
     def many(self, count: int) -> int:
         write, port, size = self.cpu.ports.write, self.port, self.size

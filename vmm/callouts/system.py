@@ -26,6 +26,7 @@ from vmm.vcpu import (
     CR0_PG,
     CR0_TS,
     CR0_WP,
+    CR4_DE,
     VCpu,
 )
 
@@ -33,7 +34,7 @@ CR0_DEFINED: Final = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_W
 """Other bits read as zero whatever is written."""
 _LMSW_BITS: Final = CR0_PE | CR0_MP | CR0_EM | CR0_TS
 
-CR4_PVI, CR4_TSD, CR4_DE, CR4_PCE = 0x2, 0x4, 0x8, 0x100
+CR4_PVI, CR4_TSD, CR4_PCE = 0x2, 0x4, 0x100
 _CR4_FEATURES: Final = (
     (CR4_VME | CR4_PVI, "VME"),
     (CR4_TSD, "TSC"),

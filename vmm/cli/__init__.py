@@ -16,6 +16,7 @@ COMMANDS = {
     "run": "run a machine",
     "demo": "run the main demonstration",
     "guests": "list, fetch and locate other people's programs to run",
+    "inspect": "say what an image is, and what its first code becomes",
     "trace": "record a run, and hold another against it",
     "rules": "print how each instruction is treated",
     "stats": "say what the statistics mean, or print those of a file",

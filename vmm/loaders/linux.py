@@ -29,6 +29,7 @@ LOADER_UNDEFINED = 0xFF
 """type_of_loader of a loader without an assigned number."""
 LOADED_HIGH = 0x01
 MAX_E820 = 128
+WHOLE = "the kernel with the memory it needs to start"
 
 # Offsets in the file's setup header and in the boot parameters alike.
 AT_SETUP_SECTS, AT_SYSSIZE, AT_VID_MODE, AT_BOOT_FLAG, AT_JUMP, AT_VERSION = 0x1F1, 0x1F4, 0x1FA, 0x1FE, 0x200, 0x206
@@ -66,6 +67,10 @@ class SetupHeader:
     pref_address: int
     init_size: int
     """Bytes of RAM from the load address that the kernel needs before it reads the memory map; 0 is not told."""
+
+    def needs(self, payload: int) -> tuple[int, int]:
+        """Where a protected-mode kernel of *payload* bytes wants to be, and how much RAM it needs from there on."""
+        return self.pref_address if self.relocatable else self.code32_start, max(self.init_size, payload)
 
 
 def parse(image: Image) -> SetupHeader:
@@ -139,11 +144,10 @@ def load(image: Image, placement: Placement, options: Options) -> EntryState:
         raise image.error("the kernel has only a real-mode entry point, which needs firmware")
     line = encode_command_line(image, header, options)
     payload = image.tail(header.setup_size, "the protected-mode kernel")
-    address = header.pref_address if header.relocatable else header.code32_start
+    address, size = header.needs(len(payload))
     if address % header.kernel_alignment and header.relocatable:
         raise image.error(f"the kernel's preferred address {address:#x} is not aligned to {header.kernel_alignment:#x}")
-    size = max(header.init_size, len(payload))
-    placement.reserve(address, size, "the kernel with the memory it needs to start")
+    placement.reserve(address, size, WHOLE)
     placement.fill(address, payload)
     initrd = place_initrd(placement, header, options.initrd)
     gdt = place_low(placement, flat_gdt(BOOT_CS, BOOT_DS), "the GDT")

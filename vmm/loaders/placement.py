@@ -67,6 +67,11 @@ class Placement:
         return ImageError(f"{self._name}: {sentence}")
 
     @property
+    def claims(self) -> list[tuple[int, int, str]]:
+        """(first address, address behind the last, what) of everything claimed so far, in order."""
+        return list(self._claims)
+
+    @property
     def end(self) -> int:
         """The address after everything claimed so far."""
         return max((stop for _, stop, _ in self._claims), default=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vmm.alignment import check_alignment
 from vmm.breakpoints import Breakpoints
 from vmm.errors import GuestFault
 from vmm.host import DATA, PAGE, PRESENT, USER, WRITABLE, Host
@@ -195,7 +196,7 @@ class Mmu:
 
     def plain(self, linear: int, size: int, write: bool, user: bool = False) -> bool:
         """Whether a range inside one page can be copied at once: mapped, and memory or nothing behind it."""
-        if linear >> 12 in self.breakpoints.pages:
+        if linear >> 12 in self.breakpoints.pages or (user and self.walker.cpu.aligns):
             return False
         try:
             physical = self.walker.translate(linear, write, user)[0]
@@ -255,15 +256,21 @@ class Mmu:
             at += chunk
 
     def read_int(self, linear: int, size: int, user: bool = False) -> int:
-        """A little-endian integer of *size* bytes."""
+        """A little-endian integer of *size* bytes.  At CPL 3 it may have to be aligned (#AC)."""
+        if user:
+            check_alignment(self.walker.cpu, linear, size)
         return int.from_bytes(self.read(linear, size, user), "little")
 
     def write_int(self, linear: int, size: int, value: int, user: bool = False) -> None:
-        """Store a little-endian integer of *size* bytes."""
+        """Store a little-endian integer of *size* bytes.  At CPL 3 it may have to be aligned (#AC)."""
+        if user:
+            check_alignment(self.walker.cpu, linear, size)
         self.write(linear, (value & (1 << 8 * size) - 1).to_bytes(size, "little"), user)
 
     def probe_write(self, linear: int, size: int, user: bool = False) -> None:
-        """Raise the #PF that a write of *size* bytes would raise."""
+        """Raise the #PF, or #AC, that a write of *size* bytes would raise."""
+        if user:
+            check_alignment(self.walker.cpu, linear, size)
         end = linear + max(size, 1) - 1
         at = linear
         while True:
