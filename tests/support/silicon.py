@@ -5,33 +5,18 @@ from __future__ import annotations
 import struct
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
 
-from tests.support.state import (
-    BACKGROUND,
-    CODE,
-    FLAGS,
-    HLT,
-    INITIAL_FX,
-    SELECTORS,
-    WINDOWS,
-    Case,
-    Outcome,
-    Segment,
-    initial_memory,
-    parse_fx,
-)  # fmt: skip
+from tests.support.state import BACKGROUND, SELECTORS, WINDOWS, Case, Environment, Outcome, Segment
+from tests.support.wire import pack, unpack
 from vmm.vcpu import ATTR_DB, ATTR_G
 
 SOURCE: Final = Path(__file__).with_name("silicon.c")
-_REQUEST: Final = struct.Struct("<8I2I6II")
-_ANSWER: Final = struct.Struct("<8I6I")
-_CHUNK: Final = 16
 _BATCH: Final = 32
 """Requests of so many cases fit into a pipe, so that neither side waits for the other's reading."""
-_TIMEOUT: Final = 255
 
 
 @cache
@@ -63,6 +48,8 @@ def _user_desc(number: int, segment: Segment) -> bytes:
 class Silicon:
     """The runner's process; ``run_case`` as in ``BareEngine``.  Raises ``OSError`` if it does not start."""
 
+    name = "cpu"
+
     def __init__(self) -> None:
         path = program()
         if path is None:
@@ -91,47 +78,22 @@ class Silicon:
             raise OSError("the runner ended")
         return data
 
-    def run_case(self, case: Case) -> Outcome:
-        self._request(case)
-        return self._answer(case)
+    def can(self, environment: Environment) -> bool:
+        """Whether cases of *environment* can be run: ring 3 of protected mode."""
+        return environment.user and not environment.v86
 
-    def run_cases(self, cases: list[Case]) -> list[Outcome]:
+    def run_case(self, case: Case) -> Outcome:
+        self._send(pack(case))
+        return unpack(case, self._receive)
+
+    def run_cases(self, cases: Sequence[Case]) -> list[Outcome]:
         """Run many, a pipe's fill at a time, which is faster."""
         outcomes = []
         for start in range(0, len(cases), _BATCH):
             batch = cases[start : start + _BATCH]
-            for case in batch:
-                self._request(case)
-            outcomes += [self._answer(case) for case in batch]
+            self._send(b"".join(map(pack, batch)))
+            outcomes += [unpack(case, self._receive) for case in batch]
         return outcomes
-
-    def _request(self, case: Case) -> None:
-        patches = case.patches
-        selectors = [SELECTORS[s] for s in case.environment.segments]
-        flags = case.flags & FLAGS | 0x202
-        request = _REQUEST.pack(*case.gpr, case.eip, flags, *selectors, len(patches)) + (case.fx or INITIAL_FX)
-        self._send(request + b"".join(struct.pack("<II", at, len(data)) + data for at, data in patches))
-
-    def _answer(self, case: Case) -> Outcome:
-        environment = case.environment
-        answer = self._receive(_ANSWER.size + 512)
-        *gpr, eip, flags, trap, error, _, changes = _ANSWER.unpack_from(answer)
-        before = initial_memory(case)
-        changed: dict[int, int] = {}
-        for _ in range(changes):
-            (at,) = struct.unpack("<I", self._receive(4))
-            data = self._receive(_CHUNK)
-            start, old = next((a, w) for a, w in before.items() if a <= at < a + len(w))
-            changed.update({at + n: b for n, b in enumerate(data) if old[at - start + n] != b})
-        end: tuple[int, int] | str = (trap, error)
-        if trap == _TIMEOUT:
-            end = "timeout"
-        elif trap == 13:
-            linear = eip + environment.segments[1].base & 0xFFFF_FFFF
-            offset = linear - CODE
-            if 0 <= offset < len(before[CODE]) and changed.get(linear, before[CODE][offset]) == HLT[0]:
-                end = "halt"
-        return Outcome(tuple(gpr), flags & FLAGS | 2, eip, end, changed, parse_fx(answer[_ANSWER.size :]))
 
     def close(self) -> None:
         """End the process."""
