@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from random import Random
 
 import pytest
@@ -32,16 +31,6 @@ FLAGS = 0x8D5
 @pytest.fixture(scope="module", params=list(CONFIGURATIONS))
 def engine(request: pytest.FixtureRequest) -> BareEngine:
     return BareEngine(**CONFIGURATIONS[request.param])
-
-
-@pytest.fixture(scope="module")
-def silicon() -> Iterator[Silicon]:
-    try:
-        found = Silicon()
-    except OSError as reason:
-        pytest.skip(str(reason))
-    yield found
-    found.close()
 
 
 def cases(name: str) -> list[Case]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from random import Random
+from typing import Final
 
 from tests.support.state import CODE, DATA, DATA_END, STACK, Case, Environment, fx_image
 from tests.vectors import undefined
@@ -89,6 +90,10 @@ def _defined() -> tuple[Row, ...]:
     )
 
 
+RETURNS: Final = 24
+"""Return addresses on the stack before the program starts."""
+
+
 class Assembler:
     """Lays lines out; every line's length is known before its labels are."""
 
@@ -104,21 +109,29 @@ class Assembler:
         self.labels = [at] * (len(lines) + 1)
         self.pads: list[int] = []
         self.old_pads: list[int] = []
-        for _ in range(3):  # lengths may change once the pads are known
+        for turn in range(3):  # labels are known in the second, and lengths may change once the pads are
+            if turn == 2 and self.pads == self.old_pads:
+                break
             here = at
             parts = []
             self.old_pads, self.pads = self.pads, []
             for n, (kind, seed) in enumerate(lines):
                 self.labels[n] = here
-                self.here = here
+                self.here, self.line = here, n
                 parts.append(kinds[kind % len(kinds)](self, Random(seed)))
                 here += len(parts[-1])
             self.labels[len(lines)] = here
         self.code = b"".join(parts) + b"\xf4"
 
     def label(self, dice: Random) -> int:
-        """The linear address of some line."""
-        return self.labels[dice.randrange(self.count + 1)]
+        """The linear address of some line, mostly of one that follows."""
+        first = self.line + 1 if dice.random() < 0.85 else 0
+        return self.labels[dice.randrange(first, self.count + 1)]
+
+    def returns(self, dice: Random) -> bytes:
+        """Return addresses for a stack from which more is taken than was put."""
+        chosen = (dice.choice((self.labels[-1], dice.choice(self.labels))) for _ in range(RETURNS))
+        return b"".join(self.offset(linear, CS) for linear in chosen)
 
     def some_pad(self, dice: Random) -> int:
         """The linear address of a pad, or of the HLTs at the end of the code's window."""
@@ -369,4 +382,6 @@ def case(
     st = tuple(0x3FFF << 64 | 1 << 63 | dice.getrandbits(63) for _ in range(4))
     fx = fx_image(st, tuple(dice.getrandbits(128) for _ in range(8)), fsw=4 << 11)
     flags = dice.getrandbits(12) & (layout.ARITHMETIC | layout.DF)
-    return Case(Assembler(environment, kinds, lines, at).code, environment, tuple(gpr), flags, (), at, fx, max_insns)
+    program = Assembler(environment, kinds, lines, at)
+    memory = ((STACK + 0x800, program.returns(dice)),)
+    return Case(program.code, environment, tuple(gpr), flags, memory, at, fx, max_insns)

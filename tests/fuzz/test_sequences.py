@@ -5,7 +5,6 @@ Each configuration runs the same programs: as is, without chaining, and with a c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -40,16 +39,6 @@ def engine(request: pytest.FixtureRequest) -> BareEngine:
 @pytest.fixture(scope="module")
 def plain() -> dict[str, PlainUnicorn]:
     return {"flat32": PlainUnicorn(False), "real16": PlainUnicorn(True)}
-
-
-@pytest.fixture(scope="module")
-def silicon() -> Iterator[Silicon]:
-    try:
-        found = Silicon()
-    except OSError as reason:
-        pytest.skip(str(reason))
-    yield found
-    found.close()
 
 
 def report(subject: Case, lines: list[str]) -> None:

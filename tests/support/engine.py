@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.support import system
 from tests.support.state import (
     BACKGROUND,
     CODE,
@@ -53,6 +54,11 @@ class BareEngine(Engine):
         self.timeout = False
         self.exact = True
         """Whether a case's limit of instructions is met exactly, or up to a unit late."""
+        self.media = True
+        """Whether x87 and SSE registers are loaded and read; else an outcome has none."""
+        self.flush_every = 1
+        """Of so many paged cases one meets hidden faults, for reading and for the dirty bit."""
+        self._paged_cases = 0
         self.on_halt = self.stop
         self.on_deadline = self._on_deadline
         self._quads[layout.BUDGET // 8] = layout.BUDGET_BASE
@@ -63,11 +69,14 @@ class BareEngine(Engine):
         self._environment: Environment | None = None
         for at, data in BACKGROUND.items():
             self.physical.write(at, data)
+        self.physical.write(system.AT, system.image())
         entries = b"".join(
-            (n << 12 | 7 if any(at <= n << 12 < at + size for at, size in WINDOWS) else 0).to_bytes(4, "little")
+            (n << 12 | (7 if user else 3) if user or n in system.PAGES else 0).to_bytes(4, "little")
             for n in range(1024)
+            for user in (any(at <= n << 12 < at + size for at, size in WINDOWS),)
         )
         self._tables = (TABLES + PAGE | 7).to_bytes(4, "little") + bytes(PAGE - 4) + entries
+        self.physical.write(TABLES, self._tables)
 
     def _deliver(self, fault: GuestFault) -> None:
         self.fault = fault
@@ -89,6 +98,8 @@ class BareEngine(Engine):
         if environment is not self._environment:
             self._environment = environment
             cpu.reset()
+            if not environment.real:
+                system.load(cpu)
             cpu.cr0 = 0x10 | 0x20 if environment.real else CR0 | (CR0_PG if environment.paged else 0)
             cpu.cr3 = TABLES
             cpu.cr4 = CR4
@@ -123,10 +134,12 @@ class BareEngine(Engine):
         self._windows = before
         self._forget_stores()
         self._enter(environment)
-        if environment.paged:  # every case meets hidden faults, for reading and for the dirty bit
+        self._paged_cases += environment.paged
+        if environment.paged and self._paged_cases % self.flush_every == 0:
             self.physical.write(TABLES, self._tables)
             self.mmu.flush()
-        self._fx(0, case.fx or INITIAL_FX)
+        if self.media:
+            self._fx(0, case.fx or INITIAL_FX)
         for n in range(8):
             cpu.gpr[n] = case.gpr[n]
         cpu.eflags = cpu.eflags & ~FLAGS | case.flags & FLAGS | layout.IF_FLAG | (layout.AC if case.ac else 0)
@@ -148,8 +161,11 @@ class BareEngine(Engine):
             end = "halt" if hlt else (self.fault.vector, self.fault.error or 0)  # type: ignore[assignment]
         elif self.timeout:
             end = "timeout"
+        elif cpu.halted and environment.user and not cpu.cpl:
+            end, insns = (system.leave(cpu), 0), insns - 1  # type: ignore[assignment]
+            eip = cpu.eip
         elif cpu.halted:
             eip, insns = eip - 1, insns - 1
         after = {at: bytes(self.physical.ram[at : at + size]) for at, size in WINDOWS}
-        fx = parse_fx(self._fx(8, b""))
+        fx = parse_fx(self._fx(8, b"")) if self.media else None
         return Outcome(tuple(cpu.gpr), cpu.eflags & FLAGS | 2, eip, end, changes(before, after), fx, insns)

@@ -9,6 +9,7 @@ from unicorn import unicorn_const as uc_const
 from unicorn import x86_const as x86
 
 from tests.support.state import (
+    CODE,
     FLAGS,
     HLT,
     INITIAL_FX,
@@ -20,16 +21,19 @@ from tests.support.state import (
     parse_fx,
 )  # fmt: skip
 
-_REGISTERS: Final = tuple(
+INTEGER_REGISTERS: Final = tuple(
     getattr(x86, f"UC_X86_REG_{n}") for n in ("EAX", "ECX", "EDX", "EBX", "ESP", "EBP", "ESI", "EDI")
 )
 _SEGMENTS: Final = tuple(getattr(x86, f"UC_X86_REG_{n}") for n in ("ES", "CS", "SS", "DS", "FS", "GS"))
 _AREA: Final = 0x6_0000
 """A page of the harness: FXRSTOR and FXSAVE, and their image at its middle."""
-_VECTORS: Final = {
+VECTORS: Final = {
     uc_const.UC_ERR_READ_UNMAPPED: 14, uc_const.UC_ERR_WRITE_UNMAPPED: 14, uc_const.UC_ERR_FETCH_UNMAPPED: 14,
     uc_const.UC_ERR_INSN_INVALID: 6,
 }  # fmt: skip
+DATA_RIGHTS: Final = uc_const.UC_PROT_READ | uc_const.UC_PROT_WRITE
+RUNS_DATA: Final = (100 + uc_const.UC_ERR_FETCH_PROT, 0)
+"""How a program ends that comes to a window of data: there is no vector for it."""
 _PREFIXES: Final = bytes((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
 _BRANCHES: Final = bytes((*range(0x70, 0x80), *range(0xE0, 0xE4), 0xE8, 0xE9, 0xEB, 0xC2, 0xC3, 0xFF))
 
@@ -50,7 +54,7 @@ class PlainUnicorn:
         real = self._real
         uc = Uc(UC_ARCH_X86, UC_MODE_16 if real else UC_MODE_32)
         for at, size in WINDOWS:
-            uc.mem_map(at, size)
+            uc.mem_map(at, size, uc_const.UC_PROT_ALL if at == CODE else DATA_RIGHTS)
         uc.mem_map(_AREA, 0x1000)
         # In real mode the area is reached by DS = 6000h.
         address = b"\x00\x08" if real else (_AREA + 0x800).to_bytes(4, "little")
@@ -60,9 +64,12 @@ class PlainUnicorn:
         self._fx_length = 3 + len(address)
         uc.reg_write(x86.UC_X86_REG_CR4, 0x600)
         uc.reg_write(x86.UC_X86_REG_CR0, 0x30 if real else 0x31)
+        self._hook(uc)
+        return uc
+
+    def _hook(self, uc: Uc) -> None:
         uc.hook_add(UC_HOOK_CODE, self._on_code)
         uc.hook_add(UC_HOOK_INTR, self._on_interrupt)
-        return uc
 
     def _on_code(self, uc: Uc, address: int, size: int, data: object) -> None:
         if address == self._last and self._repeats(address, size):
@@ -105,7 +112,7 @@ class PlainUnicorn:
         self._fx(0)
         if self._real:
             self._segments(selectors)
-        for register, value in zip(_REGISTERS, case.gpr, strict=True):
+        for register, value in zip(INTEGER_REGISTERS, case.gpr, strict=True):
             uc.reg_write(register, value)
         uc.reg_write(x86.UC_X86_REG_EFLAGS, case.flags & FLAGS | (0x3202 if case.environment.v86 else 0x202))
         self._count, self._vector, self._limit, self._last = 0, -1, case.max_insns, -1
@@ -117,15 +124,16 @@ class PlainUnicorn:
         count = self._count
         after = {at: bytes(uc.mem_read(at, size)) for at, size in WINDOWS}
         eip = uc.reg_read(x86.UC_X86_REG_EIP)
-        gpr = tuple(uc.reg_read(r) for r in _REGISTERS)
+        gpr = tuple(uc.reg_read(r) for r in INTEGER_REGISTERS)
         flags = uc.reg_read(x86.UC_X86_REG_EFLAGS)
         base = case.environment.segments[1].base
+        begun = self._last == base + eip & 0xFFFF_FFFF  # else it could not be fetched
         if self._vector >= 0:
             end: tuple[int, int] | str = (self._vector, 0)
             count -= 1
         elif error:
-            end = (_VECTORS.get(error, 100 + error), 0)
-            count -= 1
+            end = (VECTORS.get(error, 100 + error), 0)
+            count -= begun
         elif count > case.max_insns:
             end = "timeout"
             count -= 1

@@ -121,7 +121,7 @@ ENVIRONMENTS: Final = {
         Environment("flat32", (_FLAT, _FLAT_CODE, _FLAT, _FLAT, _FLAT, _FLAT)),
         Environment("flat32u", (_FLAT, _FLAT_CODE, _FLAT, _FLAT, _FLAT, _FLAT), user=True, paged=True),
         Environment("real16", _WORDS, real=True),
-        Environment("v86", _WORDS, v86=True, user=True),
+        Environment("v86", _WORDS, v86=True, user=True, paged=True),
         Environment("prot16", _WORDS, user=True, paged=True),
         Environment("alias16", _ALIAS, user=True, paged=True),
         Environment("based32", _BASED, user=True, paged=True),

@@ -21,6 +21,7 @@ from tests.support.state import (
     fx_image,
 )
 from tests.vectors import undefined
+from tests.vectors.far import FarBodies, left_out
 from tests.vectors.vector import DOUBLES, Vector, extended
 from translator import layout
 from translator.layout import CS, DS, ES, SS
@@ -33,10 +34,10 @@ _SIZES: Final = {"": 0, "b": 1, "w": 2, "d": 4, "q": 8, "o": 16, "t": 10, "s": 6
 _PUSHES: Final = frozenset(
     ("push_seg", "push_reg", "push_imm", "push_rm", "pusha", "pushf", "enter", "call", "call_rm")
 )
-SKIPPED: Final = frozenset(("rdtsc",))
-"""Emitters whose result depends on time."""
-_REAL_ONLY: Final = frozenset(("mov_to_seg", "pop_seg"))
-"""In protected mode the VMM loads descriptors: another test's subject."""
+_BY_ADDRESS: Final = frozenset(("mov_moffs", "string", "xlat", "maskmov"))
+"""Emitters with a memory operand of no ModRM byte."""
+_NOISE: Final = tuple(Random(16).randbytes(16) for _ in range(64))
+"""Few, so that the recorded vectors are small."""
 _ALIGNED_16: Final = frozenset((0x28, 0x29, 0x2B, 0xE7))
 
 
@@ -57,7 +58,7 @@ class Ask(NamedTuple):
     prefixes: list[int]
 
 
-class Maker:
+class Maker(FarBodies):
     """Makes one vector: state in the making."""
 
     def __init__(self, row: Row, environment: Environment, dice: Random) -> None:
@@ -71,6 +72,7 @@ class Maker:
         self.memory: list[tuple[int, bytes]] = []
         self.prelude = dice.choice(PRELUDES)
         self.at = CODE + dice.choice((0x100, 0x200, 0x3F0, 0xFF8)) + len(self.prelude)
+        self.postlude = b""
         self.fx = b""
         self.operand_at = 0
         self.reach = 0
@@ -232,12 +234,12 @@ class Maker:
         if row.name == "LDMXCSR":
             return (dice.getrandbits(16) & 0xFFBF).to_bytes(4, "little")
         if row.name in ("FLDCW", "FLDENV", "FRSTOR"):  # reserved bits, which Unicorn keeps
-            return (dice.getrandbits(13) & 0x1F3F | 0x40).to_bytes(2, "little") + dice.randbytes(size - 2)
+            return (dice.getrandbits(13) & 0x1F3F | 0x40).to_bytes(2, "little") + (dice.choice(_NOISE) * 7)[: size - 2]
         if row.name == "FBLD":
             return bytes(dice.randrange(10) << 4 | dice.randrange(10) for _ in range(9)) + dice.choice((b"\0", b"\x80"))
         if (row.map and size == 16) or row.prefixes:
             return self.vector()[:size].ljust(size, b"\0")
-        return self.number().to_bytes(4, "little")[:size] if size <= 4 else dice.randbytes(size)
+        return self.number().to_bytes(4, "little")[:size] if size <= 4 else (dice.choice(_NOISE) * 32)[:size]
 
     def vector(self) -> bytes:
         """Sixteen bytes for an SSE register: floats, doubles or noise."""
@@ -249,7 +251,7 @@ class Maker:
             return struct.pack("<4f", *(dice.choice(DOUBLES) for _ in range(4)))
         if kind == 1:
             return struct.pack("<2d", *(dice.choice(DOUBLES) for _ in range(2)))
-        return dice.randbytes(16)
+        return dice.choice(_NOISE)
 
     def set_fx(self) -> None:
         """Registers of x87, MMX and SSE that are not all zero."""
@@ -260,7 +262,7 @@ class Maker:
         top = dice.randrange(8) if not media else 0
         st = [extended(dice.choice(DOUBLES)) for _ in range(depth)]
         if media:
-            st = [0xFFFF << 64 | dice.getrandbits(64) for _ in range(8)]
+            st = [0xFFFF << 64 | int.from_bytes(dice.choice(_NOISE)[:8], "little") for _ in range(8)]
         xmm = tuple(int.from_bytes(self.vector(), "little") for _ in range(8))
         constants = self.row.name == "FLD1..FLDZ"  # Unicorn does not round them as the control word says
         control = 0x37F if media or constants else dice.choice((0x37F, 0x37F, 0x27F, 0x77F, 0xB7F, 0xF7F))
@@ -270,8 +272,6 @@ class Maker:
         """A vector with a memory ("m") or register ("r") operand, or "" without ModRM; None if there is none."""
         row, dice, environment = self.row, self.dice, self.environment
         how = row.how or "ident"
-        if how in _REAL_ONLY and not (environment.real or environment.v86):
-            return None
         prefixes: list[int] = []
         wide = environment.code32
         if row.prefixes:
@@ -290,15 +290,11 @@ class Maker:
             opsize = 4
         adsize = 4 if wide else 2
         other_address = not environment.segmented and dice.random() > 0.05
-        if (
-            (form == "m" or how in ("mov_moffs", "string", "xlat", "maskmov", "loop"))
-            and not other_address
-            and dice.random() < 0.35
-        ):
+        if (form == "m" or how in _BY_ADDRESS or how == "loop") and not other_address and dice.random() < 0.35:
             prefixes.append(0x67)
             adsize = 6 - adsize
         override = -1
-        if (form == "m" or how in ("mov_moffs", "string", "xlat", "maskmov")) and dice.random() < 0.35:
+        if (form == "m" or how in _BY_ADDRESS) and dice.random() < 0.35:
             # Plain Unicorn checks no rights: a store by CS is left to the real CPU.
             override = dice.choice((0, 2, 3, 4, 5)) if environment.name == "flat32" else dice.randrange(6)
             prefixes.append(SEGMENT_PREFIXES[override])
@@ -315,8 +311,8 @@ class Maker:
         body = getattr(self, "_" + how, self._plain)(Ask(form, opcode, opsize, adsize, override, prefixes))
         if body is None:
             return None
-        code = bytes(prefixes) + body
-        if len(code) > 15 or self.refused:
+        code = bytes(prefixes) + body + self.postlude
+        if len(code) - len(self.postlude) > 15 or self.refused:
             return None
         start = self.at - len(self.prelude)
         memory = tuple(self.memory)
@@ -449,21 +445,6 @@ class Maker:
     def _push_seg(self, ask: Ask) -> bytes | None:
         return None if self.environment.name == "flat32" else ask.opcode
 
-    def _mov_to_seg(self, ask: Ask) -> bytes | None:
-        reg = self.dice.choice((0, 2, 3, 4, 5))
-        selector = self.dice.choice((0x3000, 0x3010, 0x3123, 0x4000, 0x2800))
-        if ask.form == "r":
-            rm = self.dice.randrange(8)
-            self.gpr[rm] = self.gpr[rm] & 0xFFFF_0000 | selector
-            return ask.opcode + bytes((0xC0 | reg << 3 | rm,))
-        rm, rest, seg, offset = self.operand(ask.adsize, 2, True, override=ask.override)
-        self.patch(offset + self.base(seg), selector.to_bytes(2, "little"))
-        return ask.opcode + bytes((rm | reg << 3,)) + rest
-
-    def _pop_seg(self, ask: Ask) -> bytes | None:
-        self.patch(self.stack_linear, self.dice.choice((0x3000, 0x3010, 0x3123, 0x4000)).to_bytes(4, "little"))
-        return ask.opcode
-
     def _popf(self, ask: Ask) -> bytes:
         value = self.dice.getrandbits(32) & 0xFD5 | 0x202
         value &= ~layout.TF
@@ -538,7 +519,7 @@ class Maker:
 
 def vectors(row: Row, environment: Environment, count: int, salt: str = "") -> Iterator[Vector]:
     """*count* vectors of each form of *row*."""
-    if row.how in SKIPPED:
+    if left_out(row, environment):
         return
     forms = ("m", "r") if row.modrm and not row.form else (row.form,) if row.modrm else ("",)
     for form in forms:

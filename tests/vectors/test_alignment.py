@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -11,7 +10,10 @@ import pytest
 from tests.support.engine import BareEngine
 from tests.support.silicon import Silicon
 from tests.support.state import DATA, ENVIRONMENTS, STACK, Case, Environment
-from tests.vectors.test_vectors import GROUPS, MODES, chosen, judge, translated
+from tests.vectors import known, undefined
+from tests.vectors.generate import vectors
+from tests.vectors.record import INSTANCES, can_judge
+from translator.rules import Row, rows
 from vmm.vcpu import CR0_AM
 
 AC_FAULT, GP = (17, 0), (13, 0)
@@ -143,16 +145,6 @@ def engine() -> BareEngine:
     return BareEngine()
 
 
-@pytest.fixture(scope="module")
-def silicon() -> Iterator[Silicon]:
-    try:
-        found = Silicon()
-    except OSError as reason:
-        pytest.skip(str(reason))
-    yield found
-    found.close()
-
-
 def case(code: str, offset: int, environment: Environment = ENVIRONMENTS["flat32u"], ac: bool = True) -> Case:
     """EBX, ESP, EBP and ESI *offset* bytes behind aligned zeroes, EDI too; ECX is 1."""
     data, stack = DATA + 0x800 + offset, STACK + 0x800 + offset
@@ -185,18 +177,39 @@ def test_the_rows_are_the_real_cpus(silicon: Silicon, name: str, code: str, size
         assert end == expected if expected else end != AC_FAULT, offset
 
 
+GROUPS: Final = [(map_, nibble) for map_ in (0, 1) for nibble in range(16)]
+USER: Final = [e for e in ENVIRONMENTS.values() if e.user and not e.v86 and e.name != "alias16"]
+
+
+def translated(map_: int, nibble: int) -> list[Row]:
+    """Rows of a group that become host code and that the real CPU can judge."""
+    found = [r for r in rows() if r.map == map_ and r.opcode >> 4 == nibble]
+    return [r for r in found if r.treatment in ("ident", "emulate", "branch") and r.how not in _SYSTEMS]
+
+
+_PARTS: Final = frozenset(("FLDENV", "FRSTOR", "FNSTENV", "FNSAVE"))
+"""Their operands go in parts: where one is not aligned and another beyond the limit, CPUs come to either first."""
+_SYSTEMS: Final = frozenset(("verw", "mov_from_cr"))
+"""They ask what the harness has not: descriptor tables and control registers."""
+
+
 @pytest.mark.oracle
 @pytest.mark.parametrize("group", GROUPS, ids=[f"{'0F ' if m else ''}{n:X}x" for m, n in GROUPS])
-@pytest.mark.parametrize("name", [name for name, e in MODES.items() if e.user and not e.v86])
-def test_vectors_under_ac(engine: BareEngine, silicon: Silicon, name: str, group: tuple[int, int]) -> None:
+@pytest.mark.parametrize("environment", USER, ids=[e.name for e in USER])
+def test_vectors_under_ac(
+    engine: BareEngine, silicon: Silicon, environment: Environment, group: tuple[int, int]
+) -> None:
     """The vectors of every row again, under AC."""
-    found = [v for row in translated(*group) for v in chosen(row, MODES[name], False)]
-    found = [v for v in found if v.row.name != "CMPS"]  # CPUs differ in which operand they look at first
+    found = [v for row in translated(*group) for v in vectors(row, environment, INSTANCES) if can_judge(silicon, v)]
+    found = [v for v in found if v.row.name != "CMPS" and v.row.name not in undefined.HOST_DIFFERS]
     cases = [replace(v.case, ac=True) for v in found]
     wrong = []
     for vector, subject, expected in zip(found, cases, silicon.run_cases(cases), strict=True):
-        lines = judge(vector, expected, engine.run_case(subject), False)
-        if lines:
+        got = engine.run_case(subject)
+        if vector.row.name in _PARTS and expected.end == AC_FAULT and got.end in known.LIMIT_FAULTS:
+            continue
+        lines = vector.differences(expected, got, False)
+        if lines and known.reason(vector, expected, got) is None:
             wrong.append((vector.row.name, subject.code.hex(), lines))
     assert not wrong
 

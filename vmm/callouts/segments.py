@@ -13,7 +13,7 @@ from translator.decode import Insn
 from translator.layout import CS, DS, ES, FS, GS, OF, SS, ZF
 from vmm import interrupts, segmentation, transfers
 from vmm.callouts import flags
-from vmm.callouts.operands import probe_rm, read_memory, read_rm, write_rm
+from vmm.callouts.operands import read_memory, read_rm, write_rm
 from vmm.errors import GuestFault
 from vmm.vcpu import VCpu
 
@@ -141,9 +141,8 @@ def verw(cpu: VCpu, insn: Insn) -> None:
 
 
 def arpl(cpu: VCpu, insn: Insn) -> None:
-    """ARPL r/m16, r16: #UD outside protected mode."""
+    """ARPL r/m16, r16: #UD outside protected mode.  The operand need be writable only if it is adjusted."""
     _demand_protected(cpu)
-    probe_rm(cpu, insn, 2)
     adjusted = segmentation.arpl(cpu, read_rm(cpu, insn, 2), cpu.read_reg(insn.reg, 2))
     if adjusted is not None:
         write_rm(cpu, insn, 2, adjusted)

@@ -1,0 +1,176 @@
+"""Runs programs by binary translation and by their oracles, and says what nobody explains."""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from tests.fuzz.families import Family, Program
+from tests.fuzz.quick import QuickUnicorn
+from tests.support.engine import BareEngine
+from tests.support.plain import RUNS_DATA, PlainUnicorn
+from tests.support.silicon import Silicon
+from tests.support.state import Case, Outcome, differences
+
+PAGE_FAULT, STACK_FAULT, PROTECTION = 14, 12, 13
+PRESENT, INSTRUCTION_FETCH = 1, 16
+"""Bits of a page fault's error code."""
+COUNTED: Final = 8
+"""Of so many programs that end, one has its instructions counted by plain Unicorn too."""
+
+
+FLUSH_EVERY: Final = 8
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """What became of the programs."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """How many were judged by whom, and how many differences have which explanation."""
+    failures: list[tuple[Program, list[str]]] = field(default_factory=list)
+
+
+class Judge:
+    """The engine and its oracles.  Raises ``OSError`` where the real CPU cannot be had."""
+
+    def __init__(self, silicon: Silicon | None = None) -> None:
+        self._silicon = silicon or Silicon()
+        self._engine = self._new_engine()
+        self._quick = {real: QuickUnicorn(real) for real in (False, True)}
+        self._plain = {real: PlainUnicorn(real) for real in (False, True)}
+        self._turn = 0
+
+    @staticmethod
+    def _new_engine() -> BareEngine:
+        engine = BareEngine()
+        engine.flush_every = FLUSH_EVERY
+        return engine
+
+    def ours(self, program: Program, case: Case) -> Outcome | list[str]:
+        """The outcome by binary translation, or what was raised: nothing that ends the engine is passed over."""
+        self._engine.media = program.family.media
+        try:
+            return self._engine.run_case(case)
+        except Exception:  # noqa: BLE001 - any is a finding
+            self._engine = self._new_engine()
+            return ["the engine raised:", *traceback.format_exc().splitlines()[-4:]]
+
+    def unicorn(self, family: Family, case: Case, ours: Outcome) -> Outcome:
+        """Plain Unicorn's outcome; counted to the instruction where ours was cut short, or now and then."""
+        real = case.environment.real
+        self._turn += 1
+        changing = any(kind.__name__.startswith("patch") for kind in family.kinds)
+        if family.media or ours.end == "timeout" or (self._turn % COUNTED == 0 and not changing):
+            found = self._plain[real].run_case(case)
+            return found if family.media else replace(found, fx=None)
+        return self._quick[real].run_case(case)
+
+    def run(self, programs: Sequence[Program], verdicts: Verdicts) -> None:
+        """Judge *programs*; adds to *verdicts*."""
+        cases = [program.case() for program in programs]
+        results = [self.ours(p, c) for p, c in zip(programs, cases, strict=True)]
+        for_cpu = [
+            n for n, (p, r) in enumerate(zip(programs, results, strict=True))
+            if "cpu" in p.family.oracles and isinstance(r, Outcome) and r.end != "timeout"
+        ]  # fmt: skip
+        silicon = dict(
+            zip(for_cpu, self._silicon.run_cases([programs[n].for_cpu(cases[n]) for n in for_cpu]), strict=True)
+        )
+        for n, (program, case, ours) in enumerate(zip(programs, cases, results, strict=True)):
+            lines = (
+                ours if isinstance(ours, list) else self._judge(program, case, ours, silicon.get(n), verdicts.counts)
+            )
+            if lines:
+                verdicts.failures.append((program, lines))
+
+    def _judge(
+        self, program: Program, case: Case, ours: Outcome, cpu: Outcome | None, counts: Counter[str]
+    ) -> list[str]:
+        judges = 0
+        counts["programs"] += 1
+        counts[f"ended by {ours.end if isinstance(ours.end, str) else f'exception {ours.end[0]}'}"] += 1
+        if cpu is not None:
+            why = beyond(program.family, cpu, ours)
+            lines = differences(case, without_fetch(cpu), ours, fx=False)
+            if why and lines:
+                counts[f"not judged: {why}"] += 1
+                return []
+            elif lines:
+                return ["against the real CPU:", *lines]
+            else:
+                judges += 1
+                counts["judged by the real CPU"] += 1
+        if "unicorn" in program.family.oracles:
+            expected = self.unicorn(program.family, case, ours)
+            lines = against_unicorn(program.family, case, expected, ours)
+            if lines is None:
+                counts["not judged: plain Unicorn has no memory there, or counts otherwise"] += 1
+            elif lines and cpu is None and self._limit(program, case, ours):
+                counts["explained: plain Unicorn checks no limits, the real CPU faults as we do"] += 1
+            elif lines and cpu is None:
+                return ["against plain Unicorn:", *lines]
+            elif lines:
+                what = lines[0].partition(":")[0] if lines[0][0] != "[" else "memory"
+                counts[f"explained: plain Unicorn differs in {what}, the real CPU and we agree"] += 1
+            else:
+                judges += 1
+                counts["judged by plain Unicorn"] += 1
+        counts[f"judged by {judges} oracles"] += 1
+        return []
+
+    def _limit(self, program: Program, case: Case, ours: Outcome) -> bool:
+        """Whether ours is a fault of a segment limit, and the real CPU's too."""
+        if ours.end not in ((STACK_FAULT, 0), (PROTECTION, 0)) or not case.environment.segmented:
+            return False
+        cpu = self._silicon.run_case(program.for_cpu(case))
+        return (cpu.end, cpu.eip) == (ours.end, ours.eip)
+
+    def close(self) -> None:
+        """End the real CPU's process."""
+        self._silicon.close()
+
+
+def without_fetch(cpu: Outcome) -> Outcome:
+    """*cpu* as a machine without execute-disable tells it: its error code does not say that it was a fetch."""
+    if isinstance(cpu.end, tuple) and cpu.end[0] == PAGE_FAULT:
+        return replace(cpu, end=(PAGE_FAULT, cpu.end[1] & ~INSTRUCTION_FETCH))
+    return cpu
+
+
+def beyond(family: Family, cpu: Outcome, ours: Outcome) -> str:
+    """The known deviation that a difference between the real CPU and us may be, or nothing.
+
+    See tests/vectors/test_deviations.py: limits of code and operands across the end of 64 KiB are not checked, and
+    without PAE there is no execute-disable.
+    """
+    if not isinstance(cpu.end, tuple):
+        return ""
+    vector, error = cpu.end
+    if vector == PAGE_FAULT and family.cpu_mode:
+        return "the program leaves the windows, around which there is memory without paging"
+    if vector == PAGE_FAULT and error & INSTRUCTION_FETCH and error & PRESENT:
+        return "the program comes to data, which is executable without PAE"
+    if vector == STACK_FAULT or (vector == PROTECTION and cpu.eip != ours.eip):
+        return "limits of code and of the end of 64 KiB are not checked"
+    return ""
+
+
+def against_unicorn(family: Family, case: Case, expected: Outcome, ours: Outcome) -> list[str] | None:
+    """Differences; None where plain Unicorn is no judge."""
+    if isinstance(expected.end, tuple):
+        if expected.end == RUNS_DATA:
+            return None
+        if expected.end[0] == PAGE_FAULT and not case.environment.paged:
+            return None  # a return into nowhere: the engine has memory there
+        if isinstance(ours.end, tuple):
+            expected = replace(expected, end=(expected.end[0], ours.end[1]))  # it tells no error codes
+    changed = any(case.at <= at < case.at + len(case.code) for at in expected.memory)
+    if changed and "timeout" in (expected.end, ours.end):
+        return None  # it counts again what it starts over after a store into its own block
+    if changed:
+        expected = replace(expected, insns=-1)
+    return differences(case, expected, ours, fx=family.media)
