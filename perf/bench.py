@@ -12,11 +12,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from perf import boots, compute, nano
+from perf import boots, compute, macro, nano, scale, startup
 from perf.comparison import Comparison
 from perf.kernels.build import KERNELS, BuildError
 from perf.operations.build import OPERATIONS
-from perf.peers import Peer
+from perf.peer import Peer
 from perf.suite import ROUNDS, machines_of, pick
 from vmm.config import check_output
 from vmm.errors import ExitStatus, ImageError, UsageError
@@ -48,7 +48,14 @@ def _nano(machines: Sequence[Peer], rounds: int, quick: bool) -> Comparison:
     return nano.compare(OPERATIONS, machines, rounds, nano.QUICK_TARGET if quick else nano.TARGET)
 
 
-SUITES: dict[str, Suite] = {"compute": _compute, "nano": _nano, "boots": boots.compare}
+SUITES: dict[str, Suite] = {
+    "startup": startup.compare,
+    "compute": _compute,
+    "nano": _nano,
+    "scale": scale.compare,
+    "boots": boots.compare,
+    "macro": macro.compare,
+}
 
 
 def bench(settings: Settings) -> int:
@@ -66,7 +73,7 @@ def bench(settings: Settings) -> int:
     if settings.chart:
         chart_maker()
     rounds = settings.rounds or (1 if settings.quick else ROUNDS)
-    machines = machines_of(settings.peers)
+    machines = machines_of(settings.peers, settings.quick)
     console = Console()
     results: dict[str, Comparison] = {}
     for name in suites:

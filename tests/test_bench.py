@@ -17,7 +17,8 @@ from perf import bench, boots, compute, nano, suite
 from perf.comparison import Comparison
 from perf.kernels.build import BuildError
 from perf.operations.build import EMPTY, OPERATIONS, UNROLLED, build
-from perf.peers import PeerError, Qemu, Run
+from perf.peer import PeerError, Run
+from perf.peers import Qemu
 from vmm import cli
 from vmm.errors import UsageError
 from vmm.loaders import Image, Kind, recognise
@@ -41,7 +42,7 @@ class FakePeer:
     def missing(self) -> str | None:
         return self.absent
 
-    def run(self, kernel: Path) -> Run:
+    def run(self, kernel: Path, memory: int = 0) -> Run:
         self.ran.append(kernel.name)
         if self.fails:
             raise PeerError(f"{self.name} ended with status 70")
@@ -222,18 +223,19 @@ def machines(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakePeer]:
     monkeypatch.setitem(
         bench.SUITES, "nano", lambda found, rounds, quick: nano.compare(["cpuid"], found, rounds, builder=image)
     )
-    monkeypatch.setitem(
-        bench.SUITES,
-        "boots",
-        lambda found, rounds, quick: Comparison("Boots", "seconds", [peer.name for peer in found]),
-    )
+    for name in ("startup", "scale", "boots", "macro"):
+        monkeypatch.setitem(
+            bench.SUITES,
+            name,
+            lambda found, rounds, quick, name=name: Comparison(name.title(), "seconds", [peer.name for peer in found]),
+        )
     return peers
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--suite", "disk"], "there is no suite 'disk'; there are compute, nano, boots"),
+        (["--suite", "disk"], "there is no suite 'disk'; there are startup, compute, nano, scale, boots, macro"),
         (["--peers", "vmm,bochs"], "there is no machine 'bochs'; there are vmm, unicorn, qemu"),
         (["--peers", "unicorn"], "none of the machines is installed"),
         (["--rounds", "0"], "--rounds: '0' is not a number from 1 up"),
@@ -264,10 +266,11 @@ def test_the_report(machines: dict[str, FakePeer], tmp_path: Path, capsys: pytes
     assert cli.main(["bench", "--rounds", "2", "--json", str(file)]) == 0
     said = capsys.readouterr()
     assert said.err == "unicorn is left out: it is not installed\n"
-    assert [title in said.out for title in ("Compute kernels", "Nanobenchmarks", "Boots")] == [True] * 3
+    titles = ("Startup", "Compute kernels", "Nanobenchmarks", "Scale", "Boots", "Macro")
+    assert [title in said.out for title in titles] == [True] * 6
     report = json.loads(file.read_text())
     assert report["rounds"] == 2
-    assert list(report["suites"]) == ["compute", "nano", "boots"]
+    assert list(report["suites"]) == ["startup", "compute", "nano", "scale", "boots", "macro"]
     assert report["suites"]["compute"]["ratios"] == {"qemu": {"x": 2.0}}
     assert report["suites"]["nano"]["nanoseconds"]["cpuid"]["vmm"] == pytest.approx([1e5, 1e5])
     assert report["suites"]["nano"]["geometric_means"]["qemu"] == pytest.approx(2.0)
@@ -277,6 +280,15 @@ def test_quick_is_one_round(machines: dict[str, FakePeer]) -> None:
     assert cli.main(["bench", "--quick", "--suite", "compute", "--peers", "qemu,qemu"]) == 0
     assert machines["qemu"].ran == ["x-1"]
     assert machines["vmm"].ran == []
+
+
+def test_quick_leaves_the_slow_out_unless_they_are_asked_for(
+    machines: dict[str, FakePeer], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(suite, "SLOW", {"qemu"})
+    assert [machine.name for machine in suite.machines_of(None, quick=True)] == ["vmm"]
+    assert "qemu is left out: --quick" in capsys.readouterr().err
+    assert [machine.name for machine in suite.machines_of("qemu", quick=True)] == ["qemu"]
 
 
 @pytest.mark.parametrize("wrong", [{"output": "something else"}, {"fails": True}])

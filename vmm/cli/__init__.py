@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from time import perf_counter, process_time
 
 from vmm.errors import ExitStatus, UsageError, VmmError
 
@@ -20,7 +21,7 @@ COMMANDS = {
     "trace": "record a run, and hold another against it",
     "rules": "print how each instruction is treated",
     "stats": "say what the statistics mean, or print those of a file",
-    "bench": "measure speed, ours beside plain Unicorn's and QEMU's",
+    "bench": "measure speed, ours beside other machines'",
     "doctor": "check what is needed to run",
 }
 """Sub-commands: ``vmm.cli.NAME`` has a function NAME(arguments) -> exit status."""
@@ -32,8 +33,14 @@ commands:
 """
 
 
+began = 0.0
+"""When the command did, by ``perf_counter``; the process with it, if it is the process's own."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (``sys.argv`` if None) and return its exit status.  Raises nothing."""
+    global began
+    began = perf_counter() - (process_time() if arguments is None else 0.0)
     try:
         return _dispatch(sys.argv[1:] if arguments is None else list(arguments))
     except VmmError as error:

@@ -1,4 +1,4 @@
-"""``vmm bench``: the benchmarks of ``perf/``, ours beside plain Unicorn and QEMU."""
+"""``vmm bench``: the benchmarks of ``perf/``, ours beside other machines'."""
 
 from __future__ import annotations
 
@@ -24,9 +24,16 @@ def _set(name: str, make: Callable[[str], object] = str) -> Callable[[Settings, 
 
 
 _OPTIONS: tuple[Option[Settings], ...] = (
-    Option(("suite",), "NAMES", "of compute, nano, boots, separated by commas (all)", _set("suites")),
+    Option(
+        ("suite",), "NAMES", "of startup, compute, nano, scale, boots, macro, separated by commas (all)", _set("suites")
+    ),
     Option(("rounds",), "N", "how often each is run; medians are printed (3)", _rounds),
-    Option(("peers",), "NAMES", "of vmm, unicorn, qemu, separated by commas (all that are installed)", _set("peers")),
+    Option(
+        ("peers",),
+        "NAMES",
+        "of vmm, vmm-all (--technique bt-all), unicorn, qemu, v86, bochs (all that are installed)",
+        _set("peers"),
+    ),
     Option(("quick",), "", "one round, fewer and shorter runs: less exact", _set("quick", lambda _: True)),
     Option(("json",), "FILE", "write all figures to FILE", _set("json", Path)),
     Option(("chart",), "FILE", "write a bar chart of the ratios to FILE, a PNG", _set("chart", Path)),
@@ -37,7 +44,7 @@ USAGE = "vmm bench [--suite NAMES] [--rounds N] [--peers NAMES] [--quick] [--jso
 def bench(arguments: Sequence[str]) -> int:
     """Run the benchmarks; the exit status."""
     if set(arguments) & {"-h", "-help", "--help"}:
-        print_help(USAGE, "Measure speed, ours beside plain Unicorn's and QEMU's.", _OPTIONS)
+        print_help(USAGE, "Measure speed, ours beside plain Unicorn's, QEMU's, v86's and Bochs's.", _OPTIONS)
         return 0
     try:
         from perf import bench as suites
