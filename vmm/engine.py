@@ -15,7 +15,7 @@ from cache.tables import LookupTables
 from translator import layout
 from translator.decode import Insn, TooLong, Truncated, Undefined, decode
 from translator.layout import BUDGET_BASE, CS, RF, TF
-from translator.unit import Point
+from translator.unit import MAX_INSNS, Point
 from vmm import interrupts, stubs
 from vmm.budget import Budget
 from vmm.callouts import HANDLERS
@@ -186,15 +186,15 @@ class Engine:
                 way = None
                 if not self._service():
                     return None
-            cpu.shadow = 0
             if self.budget.is_over:
-                self.on_deadline()
+                self.on_deadline()  # an interrupt that comes now waits for the end of cpu.shadow
                 way = None
                 continue
+            cpu.shadow = 0
             try:
                 if self.mmu.breakpoints.code and self._breaks():
                     return None
-                placed = self.fragments.find()
+                placed = self._find()
             except GuestFault as fault:
                 self._deliver(fault)
                 way = None
@@ -203,6 +203,21 @@ class Engine:
         if way is not None:
             self.fragments.chain(way, placed)
         self._quads[layout.RESUME // 8] = placed.entry
+        return placed
+
+    def _find(self) -> Placed:
+        """The fragment at EIP; a short one if an exact deadline is near.  Raises ``GuestFault``."""
+        budget = self.budget
+        return self._find_short() if budget.exact and budget.left < MAX_INSNS else self.fragments.find()
+
+    def _find_short(self) -> Placed:
+        """A fragment at EIP that ends at the exact deadline or before it.  Raises ``GuestFault``."""
+        budget = self.budget
+        left = budget.left
+        placed = self.fragments.find_short(left)
+        if (over := placed.insns - left) > 0:
+            budget.extend(over)
+            budget.refund(over)
         return placed
 
     def _service(self) -> bool:
@@ -503,14 +518,10 @@ class Engine:
             budget.end()
         elif budget.exact and budget.left > 0 and not self.stopping:
             try:
-                placed = self.fragments.find_short(budget.left)
+                self._quads[layout.RESUME // 8] = self._find_short().entry
             except GuestFault as fault:
                 self._deliver(fault)
             else:
-                if (over := placed.insns - budget.left) > 0:
-                    budget.extend(over)
-                    budget.refund(over)
-                self._quads[layout.RESUME // 8] = placed.entry
                 self.host.resume_at(self._stubs.resume)
                 return
         self._resume(None)

@@ -22,8 +22,10 @@ from vmm.physical import PhysicalMemory
 from vmm.stats import Stats
 from vmm.vcpu import CR0_PG, VCpu
 
-SINGLE, STEP = 1 << 24, 1 << 25
-"""Variants of a context: fragments of one block, for an exact deadline; and of one instruction, to run alone."""
+SINGLE, STEP, CUT = 1 << 24, 1 << 25, 1 << 26
+"""Variants of a context: fragments of one block, for an exact deadline; of one instruction, to run alone; and in
+multiples of CUT, of one block that is cut after so many instructions."""
+_CONTEXT = SINGLE - 1
 MAX_CONTEXTS = 1 << 14
 MAX_KNOWN = 16_384
 """Translations that are remembered, about 3 KiB each."""
@@ -82,7 +84,6 @@ class Fragments:
         """Translations by mode, variant and guest-physical address."""
         self.recalled = 0
         """Units that needed no translation because their bytes were known."""
-        self._temporary: Placed | None = None
         self._moves = 0
         """How often a page of code was mapped another way."""
         cache.watch, cache.unwatch = self._watch, self._unwatch
@@ -207,7 +208,8 @@ class Fragments:
 
     def remember(self, way: Way, placed: Placed) -> None:
         """The guest went on at *placed* after the callout *way*."""
-        way.after = placed, self._where, self._moves
+        if placed.key[0] <= _CONTEXT:
+            way.after = placed, self._where, self._moves
 
     def after(self, way: Way) -> Placed | None:
         """Where the guest goes on after the callout *way*, if it is where it did before and nothing has changed."""
@@ -225,15 +227,14 @@ class Fragments:
     def find_short(self, left: int) -> Placed:
         """A fragment of one block at EIP of at most *left* instructions, or one more if that belongs to MOV SS."""
         key = self._locate(SINGLE)
-        placed = self.cache.lookup(key) or self._translate(key, single_block=True)
+        most = 1 if self.mode.step else MAX_INSNS
+        placed = self.cache.lookup(key) or self._translate(key, most, single_block=True)
         if placed.insns <= left:
             return placed
-        if self._temporary is not None:
-            self.cache.remove(self._temporary)
-        placed = self._temporary = self._translate(key, max_insns=left, single_block=True, keep=False)
-        return placed
+        key = key[0] + left * CUT, *key[1:]
+        return self.cache.lookup(key) or self._translate(key, left, single_block=True)
 
-    def _translate(self, key: Key, max_insns: int = MAX_INSNS, single_block: bool = False, keep: bool = True) -> Placed:
+    def _translate(self, key: Key, max_insns: int = MAX_INSNS, single_block: bool = False) -> Placed:
         start = perf_counter()
         _, eip, physical = key
         cpu, mode, mmu = self._cpu, self.mode, self._mmu
@@ -246,7 +247,7 @@ class Fragments:
         page = physical >> 12
         beyond = segment.limit + 1 - eip - room
         following: list[int] = []
-        keep_known = keep
+        keep_known = True
 
         def more() -> bytes:
             """What follows the page's end: at most one more instruction."""
@@ -271,7 +272,7 @@ class Fragments:
                 fragment = self._make(code, more, eip, mode, max_insns, single_block, True)
             if keep_known and fragment.movable and not following:
                 self._known[mode, key[0] >> 24, physical] = Known(code[: fragment.length], len(code), fragment)
-        placed = self.cache.insert(key, fragment, _pages(page, physical & 0xFFF, fragment, following), keep)
+        placed = self.cache.insert(key, fragment, _pages(page, physical & 0xFFF, fragment, following))
         self._seconds["translate"] += perf_counter() - start
         return placed
 
@@ -293,11 +294,14 @@ class Fragments:
 
     def chain(self, way: Way, placed: Placed) -> None:
         """Chain a direct exit, if the link holds as long as both fragments do."""
-        if way.placed.key[0] & STEP or self.mode.step or way.placed is self._temporary:
+        variant, other = way.placed.key[0] & ~_CONTEXT, placed.key[0] & ~_CONTEXT
+        if variant not in (0, SINGLE) or variant != other or self.mode.step:
             return
         if placed.linear in self._mmu.breakpoints.code:
             return
         here, there = way.placed.linear >> 12, placed.linear >> 12
+        if variant == SINGLE and here != there:
+            return
         if not self._paging or (len(placed.pages) == 1 and (here == there or self._mmu.is_global(there))):
             self.cache.chain(way, placed)
         else:

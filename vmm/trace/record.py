@@ -153,6 +153,7 @@ class _Sampler:
         self._machine, self._plan, self._take = machine, plan, take
         self._chain = b""
         scheduler = machine.board.scheduler
+        scheduler.exact = True
         scheduler.sample = self._sample
         scheduler.sample_at = plan.next(-1)
 
