@@ -28,9 +28,6 @@ from vmm.physical import PhysicalMemory
 from vmm.stats import Stats
 from vmm.vcpu import CR0_PG, CR0_WP, VCpu
 
-SINGLE, STEP = 1 << 24, 1 << 25
-"""Variants of a context: fragments of one block, for a budget too small for the whole unit; and of one instruction."""
-MAX_CONTEXTS = 1 << 14
 GC_THRESHOLDS = (5_000_000, 20, 50)
 """Allocations between garbage collections while the guest runs.  Translation makes many objects that stay: by default
 Python would spend a sixth of a boot looking through them."""
@@ -93,6 +90,7 @@ class Engine:
         host.on_fault = self._on_fault
         self._exit_kinds: dict[str, Callable[[Way], None]] = {
             "direct": self._exit_direct,
+            "shadow": self._exit_shadow,
             "callout": self._exit_callout,
             "fault": self._exit_guest_fault,
             "undefined": self._exit_undefined,
@@ -206,19 +204,9 @@ class Engine:
         return placed
 
     def _find(self) -> Placed:
-        """The fragment at EIP; a short one if an exact deadline is near.  Raises ``GuestFault``."""
+        """The fragment at EIP; one that stops anywhere if an exact deadline is near.  Raises ``GuestFault``."""
         budget = self.budget
-        return self._find_short() if budget.exact and budget.left < MAX_INSNS else self.fragments.find()
-
-    def _find_short(self) -> Placed:
-        """A fragment at EIP that ends at the exact deadline or before it.  Raises ``GuestFault``."""
-        budget = self.budget
-        left = budget.left
-        placed = self.fragments.find_short(left)
-        if (over := placed.insns - left) > 0:
-            budget.extend(over)
-            budget.refund(over)
-        return placed
+        return self.fragments.find_exact() if budget.exact and budget.left < MAX_INSNS else self.fragments.find()
 
     def _service(self) -> bool:
         """Traps, interrupts, HLT and the end of the run.  False: the host is stopped."""
@@ -229,11 +217,14 @@ class Engine:
             cpu.halted = False
             self._interrupt(DEBUG, interrupts.FAULT)
         while not self.stopping:
-            if cpu.shadow:
+            if cpu.shadow and (self.interrupt or self.nmi):
+                if self.budget.is_over:
+                    self.on_deadline()
+                    continue
                 cpu.shadow = 0
-                if self.interrupt or self.nmi:
-                    self._run_one()
-                    return False
+                self._run_one()
+                return False
+            cpu.shadow = 0
             if self.nmi:
                 self.nmi = cpu.halted = False
                 self._call_attention()
@@ -308,6 +299,13 @@ class Engine:
         if self.fragments.mode.step:
             self._trap |= DR6_BS
         self._go(way)
+
+    def _exit_shadow(self, way: Way) -> None:
+        """The unit ends behind STI, MOV SS or POP SS."""
+        self.stats.exits["direct"] += 1
+        self.cpu.eip = way.eip
+        self.cpu.shadow = 1
+        self._go(None)
 
     def _exit_callout(self, way: Way) -> None:
         exit_ = way.exit
@@ -509,22 +507,34 @@ class Engine:
         """Fewer instructions are left than the unit at hand may execute: the load from *address* found out."""
         self.stats.exits["budget"] += 1
         budget = self.budget
-        stretched = None if self.stopping else budget.stretch(self.host.register(14), address)
+        left = self.host.register(14)
+        stretched = None if self.stopping else budget.stretch(left, address)
         if stretched is not None:
             self.host.set_register(14, stretched)
             return
-        self._take_registers()
+        if budget.exact and left > BUDGET_BASE and not self.stopping and self._run_exactly():
+            return
+        if self._take_registers().shadow:
+            self.cpu.shadow = 1
         if budget.soft:
             budget.end()
-        elif budget.exact and budget.left > 0 and not self.stopping:
-            try:
-                self._quads[layout.RESUME // 8] = self._find_short().entry
-            except GuestFault as fault:
-                self._deliver(fault)
-            else:
-                self.host.resume_at(self._stubs.resume)
-                return
         self._resume(None)
+
+    def _run_exactly(self) -> bool:
+        """The exact deadline is nearer than the unit at hand may go: let a fragment run that stops there.
+
+        False: its code cannot be read.
+        """
+        host = self.host
+        rip = host.rip
+        placed = self.cache.at(rip)
+        assert placed is not None
+        self.cpu.eip = placed.point(rip).eip + placed.shift
+        try:
+            host.resume_at(self.fragments.find_exact().entry)
+        except GuestFault:
+            return False
+        return True
 
     # One instruction at a time ----------------------------------------------------------------------------------------
 

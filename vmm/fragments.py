@@ -22,10 +22,10 @@ from vmm.physical import PhysicalMemory
 from vmm.stats import Stats
 from vmm.vcpu import CR0_PG, VCpu
 
-SINGLE, STEP, CUT = 1 << 24, 1 << 25, 1 << 26
-"""Variants of a context: fragments of one block, for an exact deadline; of one instruction, to run alone; and in
-multiples of CUT, of one block that is cut after so many instructions."""
-_CONTEXT = SINGLE - 1
+EXACT, STEP = 1 << 24, 1 << 25
+"""Variants of a context: fragments that check the budget at each instruction, for an exact deadline; and of one
+instruction, to run alone."""
+_CONTEXT = EXACT - 1
 MAX_CONTEXTS = 1 << 14
 MAX_KNOWN = 16_384
 """Translations that are remembered, about 3 KiB each."""
@@ -224,15 +224,10 @@ class Fragments:
         key = self._locate(STEP)
         return self.cache.lookup(key) or self._translate(key, max_insns=1, single_block=True)
 
-    def find_short(self, left: int) -> Placed:
-        """A fragment of one block at EIP of at most *left* instructions, or one more if that belongs to MOV SS."""
-        key = self._locate(SINGLE)
-        most = 1 if self.mode.step else MAX_INSNS
-        placed = self.cache.lookup(key) or self._translate(key, most, single_block=True)
-        if placed.insns <= left:
-            return placed
-        key = key[0] + left * CUT, *key[1:]
-        return self.cache.lookup(key) or self._translate(key, left, single_block=True)
+    def find_exact(self) -> Placed:
+        """A fragment at EIP that stops where the budget ends."""
+        key = self._locate(EXACT)
+        return self.cache.lookup(key) or self._translate(key, 1 if self.mode.step else MAX_INSNS, self.mode.step)
 
     def _translate(self, key: Key, max_insns: int = MAX_INSNS, single_block: bool = False) -> Placed:
         start = perf_counter()
@@ -267,9 +262,10 @@ class Fragments:
             fragment = known.fragment.moved(eip)
             self.recalled += 1
         else:
-            fragment = self._make(code, more, eip, mode, max_insns, single_block, verify)
+            exact = bool(key[0] & EXACT)
+            fragment = self._make(code, more, eip, mode, max_insns, single_block, verify, exact)
             if following and following[0] in self.verified and not verify:
-                fragment = self._make(code, more, eip, mode, max_insns, single_block, True)
+                fragment = self._make(code, more, eip, mode, max_insns, single_block, True, exact)
             if keep_known and fragment.movable and not following:
                 self._known[mode, key[0] >> 24, physical] = Known(code[: fragment.length], len(code), fragment)
         placed = self.cache.insert(key, fragment, _pages(page, physical & 0xFFF, fragment, following))
@@ -285,22 +281,23 @@ class Fragments:
         max_insns: int,
         single_block: bool,
         verify: bool,
+        exact: bool,
     ) -> Fragment:
         base = self._cpu.segments[CS].base
         try:
-            return self._translator.translate(code, more, eip, mode, base, max_insns, single_block, verify)
+            return self._translator.translate(code, more, eip, mode, base, max_insns, single_block, verify, exact)
         except (Truncated, TooLong):
             raise GuestFault(GENERAL_PROTECTION, 0) from None
 
     def chain(self, way: Way, placed: Placed) -> None:
         """Chain a direct exit, if the link holds as long as both fragments do."""
         variant, other = way.placed.key[0] & ~_CONTEXT, placed.key[0] & ~_CONTEXT
-        if variant not in (0, SINGLE) or variant != other or self.mode.step:
+        if variant not in (0, EXACT) or variant != other or self.mode.step:
             return
         if placed.linear in self._mmu.breakpoints.code:
             return
         here, there = way.placed.linear >> 12, placed.linear >> 12
-        if variant == SINGLE and here != there:
+        if variant == EXACT and here != there:
             return
         if not self._paging or (len(placed.pages) == 1 and (here == there or self._mmu.is_global(there))):
             self.cache.chain(way, placed)

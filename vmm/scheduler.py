@@ -39,7 +39,7 @@ class Scheduler:
         self.exact = False
         """Every deadline is met to the instruction, so that where units end decides nothing (while tracing)."""
         self._counted = False
-        """The next deadline is an instruction count, which guest time that passes without instructions does not move."""
+        """The next deadline is an instruction count, not moved by idle guest time."""
         self.last_insn: int | None = None
         """The instruction count at which ``chores`` is called exactly (--max-insns)."""
         self.sample_at: int | None = None
