@@ -42,3 +42,5 @@ class Mode(NamedTuple):
     """CPL 0, or CR4.TSD is clear: RDTSC is allowed."""
     bulk: bool = True
     """Repeated string instructions may take many elements at a time (not while device memory is open to one)."""
+    record: bool = False
+    """Each instruction stores a record of the CPU before it (``translator.recording``)."""

@@ -20,6 +20,7 @@ from translator.layout import SS
 from translator.mode import CHECKED, Mode
 from translator.operand import R10, Emitter, block_operand, move_stack_pointer, stack
 from translator.piece import ATTENTION, BRANCH, CALLOUT, PLAIN, Piece
+from translator.recording import Site, Sites, recorder
 from translator.rules import Row
 
 MAX_INSNS = 48
@@ -141,6 +142,8 @@ class Translator:
     """Translates units.  Holds no state but the memory of what it translated before."""
 
     def __init__(self) -> None:
+        self.sites: Sites | None = None
+        """The instructions of fragments that record (``Mode.record``)."""
         self._memo: dict[Mode, dict[bytes, Piece]] = {}
         self._remembered = 0
 
@@ -167,7 +170,8 @@ class Translator:
         """
         pieces = self._pieces(code, more, eip, mode, max_insns, single_block or verify, verify)
         unroll = not single_block and not verify and not exact and max_insns == MAX_INSNS
-        return _Layout(pieces, eip, mode, cs_base, verify, unroll, exact).build(code)
+        sites = self.sites if mode.record else None
+        return _Layout(pieces, eip, mode, cs_base, verify, unroll, exact, sites).build(code)
 
     def _pieces(
         self, code: bytes, more: Callable[[], bytes], eip: int, mode: Mode, max_insns: int, single: bool, verify: bool
@@ -267,6 +271,7 @@ class _Layout:
         verify: bool,
         unroll: bool,
         exact: bool,
+        sites: Sites | None,
     ) -> None:
         self.pieces = pieces
         self.eip = eip
@@ -281,7 +286,8 @@ class _Layout:
         self.leaving: list[Leaving] = []
         self.labels: dict[int, int] = {}  # leader -> host offset
         self.relocations: list[tuple[int, int]] = []
-        self.movable = not verify
+        self.sites = sites
+        self.movable = not verify and sites is None
         self.unroll = unroll
         self.exact = exact
         self.copies: dict[int, int] = {}  # leader of a loop of one block -> how often it stands in the code
@@ -395,6 +401,9 @@ class _Layout:
             at, piece = self.pieces[leader + (n - leader) % length]
             refund = count - (n - leader)
             eip = self.eip + at & 0xFFFF_FFFF
+            if self.sites is not None:
+                self.points.append(Point(len(code), eip, refund, ()))
+                code += recorder(refund, self.sites.number(Site(eip, piece.insn.raw, self.mode.code32)))
             start = len(code)
             if piece.code or piece.kind >= CALLOUT:
                 self.points.append(Point(start, eip, refund, piece.fixes))

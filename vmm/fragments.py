@@ -13,6 +13,7 @@ from translator import layout
 from translator.decode import TooLong, Truncated, boundaries
 from translator.layout import CS
 from translator.mode import Mode
+from translator.recording import Sites
 from translator.unit import MAX_INSNS, Fragment, Translator
 from vmm.errors import GuestFault
 from vmm.host import PAGE, Host
@@ -131,6 +132,11 @@ class Fragments:
                 if any(placed.linear <= stop < placed.linear + placed.length for stop in stops):
                     self.cache.remove(placed, "breakpoint")
 
+    def record(self, sites: Sites | None) -> None:
+        """From now on let fragments record each instruction, with *sites* to number them; None: no longer."""
+        self._translator.sites = sites
+        self._cpu.mode_changed = True
+
     # Finding ----------------------------------------------------------------------------------------------------
 
     def _on_code_moved(self, space: Space, page: int) -> None:
@@ -151,7 +157,10 @@ class Fragments:
         """The CPU is in another mode or address space: other fragments, another lookup table."""
         cpu = self._cpu
         cpu.mode_changed = False
-        mode = self.mode = mode_of(cpu)
+        mode = mode_of(cpu)
+        if self._translator.sites is not None:
+            mode = mode._replace(record=True)
+        self.mode = mode
         segment = cpu.segments[CS]
         self._cs_base, self._cs_limit = segment.base, segment.limit
         self._host.set_user(mode.user)

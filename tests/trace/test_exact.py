@@ -10,6 +10,7 @@ from tests.e2e.asm import FLAT, assemble, needs_nasm
 from tests.guests.build import build
 from vmm.config import DebugExit, MachineConfig
 from vmm.trace import Level, Plan, check, record
+from vmm.trace.records import REGISTERS
 
 SHADOWS = f"""{FLAT}
         cli
@@ -42,7 +43,8 @@ isr:    push    ax
 """
 """Interrupts that are held off behind most instructions: more in a row than a unit has."""
 WAYS: dict[str, dict[str, Any]] = {"as is": {}, "chaining off": {"chaining": False}, "64 KiB": {"tc_size": 64 << 10}}
-LIMIT = 60_000
+LIMIT = 20_000
+EIP = REGISTERS.index("eip")
 
 
 def machine(name: str, **settings: Any) -> MachineConfig:
@@ -67,3 +69,25 @@ def test_stops_change_nothing(name: str) -> None:
 def test_units_decide_nothing(way: str) -> None:
     trace, _ = record(machine("shadows"), Plan(Level.HASH, 97))
     assert check(machine("shadows", **WAYS[way]), trace) is None
+
+
+WINDOWS = [(name, "as is") for name in ("ticks", "rings", "faults", "selfmod32", "single_step", "paging")] + [
+    ("shadows", way) for way in WAYS
+]
+
+
+@needs_nasm
+@pytest.mark.parametrize(("name", "way"), WINDOWS)
+def test_records_by_emitted_code_are_those_of_stops(name: str, way: str) -> None:
+    """But where an instruction did not follow: an interrupt came at that count, or a fault's handler followed."""
+    first, last = 100, 12_000
+    stops, _ = record(machine(name), Plan(Level.HASH, 1, first, last))
+    ring, _ = record(machine(name, **WAYS[way]), Plan(Level.INSN, 1, first, last))
+    by_count: dict[int, list[tuple[int, ...]]] = {}
+    for found in ring.records:
+        by_count.setdefault(found.insns, []).append(found.registers)
+    assert list(by_count) == [found.insns for found in stops.records[:-1]] + [ring.records[-1].insns]
+    others = [found for found in stops.records if found.registers not in by_count[found.insns]]
+    handlers = sum(len(found) - 1 for found in by_count.values())
+    assert len(others) + handlers < len(by_count) / 5
+    assert [found for found in others if by_count[found.insns][0][EIP] == found.registers[EIP]] == []

@@ -14,7 +14,8 @@ from vmm.errors import ExitStatus, UsageError, VmmError
 
 if TYPE_CHECKING:
     from vmm.trace.compare import Difference
-    from vmm.trace.format import Record, Trace
+    from vmm.trace.format import Trace
+    from vmm.trace.records import Record
 
 USAGE = """usage: vmm trace record OUT [options] [run options] [IMAGE]   run, and write what the CPU was
        vmm trace check FILE [run options] [IMAGE]             run again (with the recorded options if none are
@@ -179,7 +180,7 @@ def _show(arguments: Sequence[str]) -> int:
 
 def _line(record: Record) -> str:
     from vmm.trace.compare import instruction
-    from vmm.trace.format import REGISTERS
+    from vmm.trace.records import REGISTERS
 
     names = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eflags", "cr0", "cr3")
     values = dict(zip(REGISTERS, record.registers, strict=True))

@@ -8,7 +8,8 @@ from typing import Any
 
 from translator.decode import disassemble
 from vmm.errors import UsageError
-from vmm.trace.format import REGISTERS, Record, Trace
+from vmm.trace.format import Trace
+from vmm.trace.records import REGISTERS, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def compare(reference: Trace, other: Trace) -> Difference | None:
         short = ours if expected is None else theirs
         if (expected is None or found is None) and short.ending is None:
             return None
-        if expected is None or found is None or expected.chain != found.chain:
+        if expected is None or found is None or expected.state != found.state:
             return Difference(before, expected, found)
         before = expected
     return None
