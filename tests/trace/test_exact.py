@@ -68,7 +68,7 @@ def test_stops_change_nothing(name: str) -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_units_decide_nothing(way: str) -> None:
     trace, _ = record(machine("shadows"), Plan(Level.HASH, 97))
-    assert check(machine("shadows", **WAYS[way]), trace) is None
+    assert check(machine("shadows", **WAYS[way]), trace)[0] is None
 
 
 WINDOWS = [(name, "as is") for name in ("ticks", "rings", "faults", "selfmod32", "single_step", "paging")] + [

@@ -19,12 +19,15 @@ from vmm.machine import Machine
 from vmm.result import RunResult
 from vmm.trace.compare import Difference, compare, refuse_other_machine
 from vmm.trace.format import Header, Level, Trace
+from vmm.trace.insns import InsnLog
 from vmm.trace.records import Record
 from vmm.trace.ring import Ring
 from vmm.trace.state import registers
 
 INTERVAL = 1 << 18
 """Instructions between records: a stop costs 0.25 ms, and the fastest guests run as many in 0.31 (docs/traces.md)."""
+MOST_REFINED = 1 << 20
+"""Instructions of the longest interval that is recorded again, each of them, where a run differs in it."""
 ROM_WINDOW = 256 << 10
 """The end of the address space, where firmware is."""
 
@@ -198,6 +201,20 @@ def record(
         return Trace(header, window.ring.finish() if window else records), result
 
 
+def refine(config: MachineConfig, trace: Trace, found: Difference) -> InsnLog | None:
+    """Each instruction of this run between the last record that agreed with *trace* and the first that did not.
+
+    None if they are too many, or the run has no such record.
+    """
+    first, last = found.window
+    if found.found is None or last - first > MOST_REFINED:
+        return None
+    config = replace(config, max_insns=trace.header.max_insns)
+    records = record(config, Plan(Level.INSN, 1, first, last))[0].records
+    assert isinstance(records, InsnLog)
+    return records
+
+
 class Unfinished(VmmError):
     """The wall's clock ended the run before the trace was checked."""
 
@@ -225,15 +242,15 @@ class _Checker:
         before = self._records[self.agreed - 1] if self.agreed else None
         expected = self._records[self.agreed] if self.agreed < len(self._records) else None
         if expected is None or found is None or expected.chain != found.chain:
-            self.difference = Difference(before, expected, found)
+            self.difference = Difference(before, expected, found, self.agreed)
         else:
             self.agreed += 1
         if self.difference is not None or (self.is_done and not self._ends):
             self._machine.pause(ExitStatus.OK, "the trace is checked")
 
 
-def check(config: MachineConfig, trace: Trace) -> Difference | None:
-    """Run the machine again, up to the first record that differs from *trace*.
+def check(config: MachineConfig, trace: Trace) -> tuple[Difference | None, Trace | None]:
+    """Run the machine again, up to the first record that differs from *trace*; the run, if *trace* has instructions.
 
     Raises what ``Machine`` does, ``UsageError`` if the trace is of another machine or empty, ``Unfinished`` if the
     wall's clock ends the run and ``KeyboardInterrupt`` if Ctrl-C does.
@@ -249,14 +266,14 @@ def check(config: MachineConfig, trace: Trace) -> Difference | None:
             raise KeyboardInterrupt
         if made.header.ending is None and made.records and made.records[-1].insns != header.end:
             raise Unfinished(f"{result.reason}, with instruction {made.records[-1].insns} of {header.end} recorded")
-        return compare(trace, made)
+        return compare(trace, made), made
     with Machine(quiet(config)) as machine:
         refuse_other_machine(header.machine, describe(machine))
         checker = _Checker(machine, trace)
         sampler = _Sampler(machine, plan, checker.take)
         result = machine.run()
         if checker.is_done and (checker.difference is not None or header.ending is None):
-            return checker.difference
+            return checker.difference, None
         if result.status == ExitStatus.INTERRUPTED:
             raise KeyboardInterrupt
         if not _repeats(result, machine):
@@ -265,4 +282,4 @@ def check(config: MachineConfig, trace: Trace) -> Difference | None:
             checker.take(sampler.make())
         elif not checker.is_done:
             checker.take(None)
-        return checker.difference
+        return checker.difference, None
