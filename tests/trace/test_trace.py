@@ -187,12 +187,14 @@ def test_the_command(
     capsys.readouterr()
     assert cli.main(["trace", "diff", out, other]) == ExitStatus.DIFFERS
     shown = capsys.readouterr()
-    assert re.search(r"^ecx was last changed by instruction \d+, 'inc ecx' at .*, in both runs$", shown.out, re.M)
-    assert re.search(r"^-> 41 +'inc ecx' at", shown.out, re.M)
+    assert re.search(
+        r"^ecx was last changed by instruction \d+, 'inc ecx' at .*, in both runs$", shown.out, re.MULTILINE
+    )
+    assert re.search(r"^-> 41 +'inc ecx' at", shown.out, re.MULTILINE)
     assert cli.main(["trace", "check", hashes]) == ExitStatus.DIFFERS
     shown = capsys.readouterr()
     assert "the runs part between instructions 0 and 1000" in shown.err
-    assert re.search(r"^ecx was last changed by instruction \d+, '.*' at .*, in this run$", shown.out, re.M)
+    assert re.search(r"^ecx was last changed by instruction \d+, '.*' at .*, in this run$", shown.out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
