@@ -8,13 +8,14 @@ BIN := $(VENV)/bin
 PACKAGES := gcc gcc-multilib nasm qemu-system-x86
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages run test check bench clean
+.PHONY: help setup packages run test check bench references clean
 
 help:
 	@echo 'make run      set up, fetch the guests, boot Debian's kernel to a shell, print the statistics'
 	@echo 'make test     set up, fetch the guests, run all tests'
 	@echo 'make check    ruff, mypy --strict, and all tests'
 	@echo 'make bench    vmm bench: speed, ours beside plain Unicorn and QEMU'
+	@echo 'make references  record the boots of tests/references anew (after a change that guests can see)'
 	@echo 'make setup    Debian packages that tests need, and .venv with the vmm command in it'
 	@echo 'make clean    remove what was made here (not the fetched guests: vmm doctor says where they are)'
 
@@ -64,6 +65,9 @@ check: setup
 
 bench: $(READY)
 	$(BIN)/vmm bench
+
+references: $(READY)
+	$(BIN)/python -m tests.references.boots
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
