@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PACKAGES := gcc gcc-multilib nasm qemu-system-x86
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages run test check bench fuzz clean
+.PHONY: help setup packages run test check bench fuzz references clean
 
 help:
 	@echo 'make run      set up, fetch the guests, boot Debian's kernel to a shell, print the statistics'
@@ -16,6 +16,7 @@ help:
 	@echo 'make check    ruff, mypy --strict, and all tests'
 	@echo 'make bench    vmm bench: speed, ours beside plain Unicorn, QEMU, v86 and Bochs'
 	@echo 'make fuzz     SEED=1 COUNT=1000000 JOBS=2: random programs against plain Unicorn and the real CPU'
+	@echo 'make references  record the boots of tests/references anew (after a change that guests can see)'
 	@echo 'make setup    Debian packages that tests need, and .venv with the vmm command in it'
 	@echo 'make clean    remove what was made here (not the fetched guests: vmm doctor says where they are)'
 
@@ -72,6 +73,9 @@ JOBS ?= 2
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz.long --seed $(SEED) --count $(COUNT) --jobs $(JOBS)
+
+references: $(READY)
+	$(BIN)/python -m tests.references.boots
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from translator.decode import Insn
 
-KINDS = ("direct", "callout", "fault", "undefined", "changed")
-"""direct: on to a known EIP.  fault: a check in emitted code failed.  changed: the guest's code is not what it was."""
+KINDS = ("direct", "callout", "fault", "undefined", "changed", "shadow")
+"""direct: on to a known EIP; shadow: the same, with interrupts held off.  fault: a check in emitted code failed.
+changed: the guest's code is not what it was."""
 _NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
 _WORDS = 6
 _NOWHERE = 0xFFFF_FFFF
@@ -21,7 +22,7 @@ class Exit(NamedTuple):
     kind: str
     """One of ``KINDS``."""
     offset: int
-    """direct: where the guest goes on.  Others: the instruction's own place.  From the unit's EIP, modulo 2**32."""
+    """From the unit's EIP, modulo 2**32.  direct, shadow: where the guest goes on.  Others: the instruction's."""
     stub: int
     """Host offset of the stub that leaves for the VMM."""
     number: int

@@ -22,6 +22,9 @@ VOID_HIGH: Final = 0xE_0000_0000
 """Where that load faults."""
 LOOKUP_TABLES: Final = 0x10_0000_0000
 """Tables of indirect-branch targets, one a mode, of 65,536 host addresses each."""
+RING_BUFFER: Final = 0x10_2000_0000
+"""Records of instructions, RING_SIZE bytes; what follows is not mapped.  There only while instructions are recorded."""
+RING_SIZE: Final = 2 << 20
 BUDGET_BASE: Final = 0x80_0000_0000
 """The instruction budget is r14 - BUDGET_BASE.  From here on (BUDGET_SPAN bytes) every page is
 readable; below it none is, so a load from [r14 - need] faults when fewer than *need* are left."""
@@ -91,6 +94,10 @@ CONTEXT: Final = 0x3A8
 """The number of the context (mode, CS base, paging) that emitted code runs in, times 2**20."""
 SALT: Final = 0x3B0
 """The context's salt in the table of segment loads."""
+RING: Final = 0x3B8
+"""Host address of the next record, where instructions are recorded (see ``translator.recording``)."""
+INSN_BASE: Final = 0x3C0
+"""Instructions retired + r14, where instructions are recorded."""
 STACK_TOP: Final = 0x400
 """A small stack for PUSHFQ and POPFQ grows down from here."""
 FX_AREA: Final = 0x400

@@ -45,3 +45,5 @@ class Mode(NamedTuple):
     bulk: bool = True
     """Repeated string instructions may take many elements at a time, and loads of segment registers go on in another
     mode.  Not for an instruction that runs alone."""
+    record: bool = False
+    """Each instruction stores a record of the CPU before it (``translator.recording``)."""

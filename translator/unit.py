@@ -23,6 +23,7 @@ from translator.mode import CHECKED, Mode
 from translator.operand import R10, Emitter, block_operand, move_stack_pointer, stack
 from translator.piece import ATTENTION, BRANCH, CALLOUT, PLAIN, Piece
 from translator.points import Points
+from translator.recording import Site, Sites, recorder
 from translator.rules import Row
 
 MAX_INSNS = 48
@@ -107,6 +108,8 @@ class Translator:
     """Translates units.  Holds no state but the memory of what it translated before."""
 
     def __init__(self) -> None:
+        self.sites: Sites | None = None
+        """The instructions of fragments that record (``Mode.record``)."""
         self._memo: dict[Mode, dict[bytes, Piece]] = {}
         self._remembered = 0
 
@@ -120,18 +123,21 @@ class Translator:
         max_insns: int = MAX_INSNS,
         single_block: bool = False,
         verify: bool = False,
+        exact: bool = False,
     ) -> Fragment:
         """Translate the unit at *eip*.
 
         *code* holds the guest's bytes from there to the end of the page (or of the code segment); *more()* gives
         the bytes that follow, for an instruction that straddles the page's end.  *single_block* stops at the first
-        branch; *verify* makes the fragment compare its source with memory each time it is entered.
+        branch; *verify* makes the fragment compare its source with memory each time it is entered; *exact* makes each
+        instruction check the budget.
         Raises ``Truncated`` if even with *more* the first instruction is not complete, ``TooLong``, and whatever
         *more* raises.
         """
         pieces = self._pieces(code, more, eip, mode, max_insns, single_block or verify, verify)
-        unroll = not single_block and not verify and max_insns == MAX_INSNS
-        return _Layout(pieces, eip, mode, cs_base, verify, unroll).build(code)
+        unroll = not single_block and not verify and not exact and max_insns == MAX_INSNS
+        sites = self.sites if mode.record else None
+        return _Layout(pieces, eip, mode, cs_base, verify, unroll, exact, sites).build(code)
 
     def _pieces(
         self, code: bytes, more: Callable[[], bytes], eip: int, mode: Mode, max_insns: int, single: bool, verify: bool
@@ -144,7 +150,7 @@ class Translator:
         targets: set[int] = set()
         at = 0
         lengths = iter(boundaries(code[:40], eip, code32))
-        while (len(pieces) < max_insns or pieces[-1][1].shadow) and at < len(code):
+        while len(pieces) < max_insns and at < len(code):
             length = next(lengths, 0)
             if not length and pieces:
                 lengths = iter(boundaries(code[at : at + 40], eip + at, code32))
@@ -214,11 +220,24 @@ def _target(insn: Insn, next_eip: int) -> int:
     return target & 0xFFFF if insn.opsize == 2 else target & 0xFFFF_FFFF
 
 
+def _check(insns: int) -> bytes:
+    """Does the budget cover so many instructions?  MOVZX R9D, byte [R14 - insns]."""
+    return b"\x45\x0f\xb6\x4e" + (-insns).to_bytes(1, "little", signed=True)
+
+
 class _Layout:
     """Lays the pieces of one unit out as host code."""
 
     def __init__(
-        self, pieces: list[tuple[int, Piece]], eip: int, mode: Mode, cs_base: int, verify: bool, unroll: bool
+        self,
+        pieces: list[tuple[int, Piece]],
+        eip: int,
+        mode: Mode,
+        cs_base: int,
+        verify: bool,
+        unroll: bool,
+        exact: bool,
+        sites: Sites | None,
     ) -> None:
         self.pieces = pieces
         self.eip = eip
@@ -233,8 +252,10 @@ class _Layout:
         self.leaving: list[Leaving] = []
         self.labels: dict[int, int] = {}  # leader -> host offset
         self.relocations: list[tuple[int, int]] = []
-        self.movable = not verify
+        self.sites = sites
+        self.movable = not verify and sites is None
         self.unroll = unroll
+        self.exact = exact
         self.copies: dict[int, int] = {}  # leader of a loop of one block -> how often it stands in the code
         self.early: list[tuple[int, int, int]] = []  # (position of rel32, to give back, EIP behind the loop)
         self.onward: list[tuple[int, int, int]] = []  # the same, to go on by the lookup table
@@ -289,6 +310,8 @@ class _Layout:
     def _leaders(self) -> tuple[list[int], set[int]]:
         """Indices of pieces that start a block, and those of them that check the budget."""
         leaders, checked = {0}, {0}
+        if self.exact:
+            leaders = checked = set(range(len(self.pieces)))
         for n, (at, piece) in enumerate(self.pieces):
             if piece.kind == PLAIN:
                 continue
@@ -337,7 +360,7 @@ class _Layout:
         self.labels[leader] = len(code)
         self.points.add(len(code), self.pieces[leader][0], 0)
         if check:
-            code += b"\x45\x0f\xb6\x4e" + (-check).to_bytes(1, "little", signed=True)  # movzx r9d, byte [r14 - check]
+            code += _check(check)
         code += b"\x4d\x8d\x76" + (-count).to_bytes(1, "little", signed=True)  # lea r14, [r14 - count]
         for n in range(leader, leader + count):
             if n >= end and not (n - leader) % length:
@@ -345,6 +368,9 @@ class _Layout:
             at, piece = self.pieces[leader + (n - leader) % length]
             refund = count - (n - leader)
             eip = self.eip + at & 0xFFFF_FFFF
+            if self.sites is not None:
+                self.points.add(len(code), at, refund)
+                code += recorder(refund, self.sites.number(Site(eip, piece.insn.raw, self.mode.code32)))
             start = len(code)
             if piece.code or piece.kind >= CALLOUT:
                 self.points.add(start, at, refund, piece.fixes)
@@ -369,7 +395,12 @@ class _Layout:
             if piece.kind == ATTENTION:
                 self.points.add(len(code), after - self.eip, 0, (), piece.shadow)
                 code += _ATTENTION
-            if end == len(self.pieces):
+            if self.exact and piece.shadow and end < len(self.pieces):
+                self.points.add(len(code), after - self.eip, 0, (), True)
+                code += _check(1)
+            if end == len(self.pieces) and piece.shadow:
+                self._leave("shadow", after & 0xFFFF_FFFF)
+            elif end == len(self.pieces):
                 self._go(after)
 
     # Ways out ------------------------------------------------------------------------------------------

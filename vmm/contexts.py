@@ -63,6 +63,8 @@ class Contexts:
         tables.recycled.append(self._on_recycled)
         self.mode = mode_of(cpu)
         """The mode of the code that runs."""
+        self.recording = False
+        """Emitted code records each instruction."""
         self.number = 0
         self.cs_base = self.cs_limit = 0
         self.paging = False
@@ -89,6 +91,8 @@ class Contexts:
         cpu, quads = self._cpu, self._quads
         cpu.mode_changed = False
         mode = mode_of(cpu)
+        if self.recording:
+            mode = mode._replace(record=True)
         segment = cpu.segments[CS]
         self.cs_limit = segment.limit
         key = (mode, segment.base, bool(cpu.cr0 & CR0_PG))

@@ -15,6 +15,7 @@ from translator import layout
 from translator.decode import Insn, TooLong, Truncated, Undefined, decode
 from translator.layout import BUDGET_BASE, CS, RF, TF
 from translator.points import Point
+from translator.unit import MAX_INSNS
 from vmm import interrupts, stubs
 from vmm.budget import Budget
 from vmm.callouts import HANDLERS
@@ -94,6 +95,7 @@ class Engine:
         self._accounts = {name: self.watch.account("callout", name) for name in HANDLERS}
         self._exit_kinds: dict[str, Callable[[Way], None]] = {
             "direct": self._exit_direct,
+            "shadow": self._exit_shadow,
             "callout": self._exit_callout,
             "fault": self._exit_guest_fault,
             "undefined": self._exit_undefined,
@@ -189,15 +191,15 @@ class Engine:
                 way = None
                 if not self._service():
                     return None
-            cpu.shadow = 0
             if self.budget.is_over:
-                self.on_deadline()
+                self.on_deadline()  # an interrupt that comes now waits for the end of cpu.shadow
                 way = None
                 continue
+            cpu.shadow = 0
             try:
                 if self.mmu.breakpoints.code and self._breaks():
                     return None
-                placed = self.fragments.find()
+                placed = self._find()
             except GuestFault as fault:
                 self._deliver(fault)
                 way = None
@@ -208,6 +210,11 @@ class Engine:
         self._quads[layout.RESUME // 8] = placed.entry
         return placed
 
+    def _find(self) -> Placed:
+        """The fragment at EIP; one that stops anywhere if an exact deadline is near.  Raises ``GuestFault``."""
+        budget = self.budget
+        return self.fragments.find_exact() if budget.exact and budget.left < MAX_INSNS else self.fragments.find()
+
     def _service(self) -> bool:
         """Traps, interrupts, HLT and the end of the run.  False: the host is stopped."""
         cpu = self.cpu
@@ -217,11 +224,14 @@ class Engine:
             cpu.halted = False
             self._interrupt(DEBUG, interrupts.FAULT)
         while not self.stopping:
-            if cpu.shadow:
+            if cpu.shadow and (self.interrupt or self.nmi):
+                if self.budget.is_over:
+                    self.on_deadline()
+                    continue
                 cpu.shadow = 0
-                if self.interrupt or self.nmi:
-                    self._run_one()
-                    return False
+                self._run_one()
+                return False
+            cpu.shadow = 0
             if self.nmi:
                 self.nmi = cpu.halted = False
                 self._call_attention()
@@ -300,6 +310,13 @@ class Engine:
         if self.contexts.mode.step:
             self._trap |= DR6_BS
         self._go(way)
+
+    def _exit_shadow(self, way: Way) -> None:
+        """The unit ends behind STI, MOV SS or POP SS."""
+        self.stats.exits["direct"] += 1
+        self.cpu.eip = way.eip
+        self.cpu.shadow = 1
+        self._go(None)
 
     def _exit_callout(self, way: Way) -> None:
         exits = way.placed.exits
@@ -508,26 +525,34 @@ class Engine:
         """Fewer instructions are left than the unit at hand may execute: the load from *address* found out."""
         self.stats.exits["budget"] += 1
         budget = self.budget
-        stretched = None if self.stopping else budget.stretch(self.host.register(14), address)
+        left = self.host.register(14)
+        stretched = None if self.stopping else budget.stretch(left, address)
         if stretched is not None:
             self.host.set_register(14, stretched)
             return
-        self._take_registers()
+        if budget.exact and left > BUDGET_BASE and not self.stopping and self._run_exactly():
+            return
+        if self._take_registers().shadow:
+            self.cpu.shadow = 1
         if budget.soft:
             budget.end()
-        elif budget.exact and budget.left > 0 and not self.stopping:
-            try:
-                placed = self.fragments.find_short(budget.left)
-            except GuestFault as fault:
-                self._deliver(fault)
-            else:
-                if (over := placed.insns - budget.left) > 0:
-                    budget.extend(over)
-                    budget.refund(over)
-                self._quads[layout.RESUME // 8] = placed.entry
-                self.host.resume_at(self._stubs.resume)
-                return
         self._resume(None)
+
+    def _run_exactly(self) -> bool:
+        """The exact deadline is nearer than the unit at hand may go: let a fragment run that stops there.
+
+        False: its code cannot be read.
+        """
+        host = self.host
+        rip = host.rip
+        placed = self.cache.at(rip)
+        assert placed is not None
+        self.cpu.eip = placed.eip + placed.point(rip).offset
+        try:
+            host.resume_at(self.fragments.find_exact().entry)
+        except GuestFault:
+            return False
+        return True
 
     # One instruction at a time ----------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from translator import layout
 from translator.decode import TooLong, Truncated, boundaries
 from translator.layout import CS
 from translator.mode import Mode
+from translator.recording import Sites
 from translator.unit import MAX_INSNS, Fragment, Translator
 from vmm.contexts import Contexts
 from vmm.errors import GuestFault
@@ -20,8 +21,10 @@ from vmm.mmu import Mmu, Space
 from vmm.physical import PhysicalMemory
 from vmm.vcpu import VCpu
 
-SINGLE, STEP = 1 << 24, 1 << 25
-"""Variants of a context: fragments of one block, for an exact deadline; and of one instruction, to run alone."""
+EXACT, STEP = 1 << 24, 1 << 25
+"""Variants of a context: fragments that check the budget at each instruction, for an exact deadline; and of one
+instruction, to run alone."""
+_CONTEXT = EXACT - 1
 MAX_KNOWN = 16_384
 """Translations that are remembered, about 3 KiB each."""
 GENERAL_PROTECTION = 13
@@ -68,7 +71,6 @@ class Fragments:
         """Translations by mode, variant and guest-physical address."""
         self.recalled = 0
         """Units that needed no translation because their bytes were known."""
-        self._temporary: Placed | None = None
         self._moves = 0
         """How often a page of code was mapped another way."""
         cache.watch, cache.unwatch = self._watch, self._unwatch
@@ -115,6 +117,12 @@ class Fragments:
             for placed in list(self.cache.on_page(page)):
                 if any(placed.linear <= stop < placed.linear + placed.length for stop in stops):
                     self.cache.remove(placed, "breakpoint")
+
+    def record(self, sites: Sites | None) -> None:
+        """From now on let fragments record each instruction, with *sites* to number them; None: no longer."""
+        self._translator.sites = sites
+        self.contexts.recording = sites is not None
+        self._cpu.mode_changed = True
 
     # Finding ----------------------------------------------------------------------------------------------------
 
@@ -176,7 +184,8 @@ class Fragments:
 
     def remember(self, way: Way, placed: Placed) -> None:
         """The guest went on at *placed* after the callout *way*."""
-        way.after = placed, self.contexts.where, self._moves
+        if placed.key[0] <= _CONTEXT:
+            way.after = placed, self.contexts.where, self._moves
 
     def after(self, way: Way) -> Placed | None:
         """Where the guest goes on after the callout *way*, if it is where it did before and nothing has changed."""
@@ -191,26 +200,21 @@ class Fragments:
         key = self._locate(STEP)
         return self.cache.lookup(key) or self._translate(key, max_insns=1, single_block=True)
 
-    def find_short(self, left: int) -> Placed:
-        """A fragment of one block at EIP of at most *left* instructions, or one more if that belongs to MOV SS."""
-        key = self._locate(SINGLE)
-        placed = self.cache.lookup(key) or self._translate(key, single_block=True)
-        if placed.insns <= left:
-            return placed
-        if self._temporary is not None:
-            self.cache.remove(self._temporary)
-        placed = self._temporary = self._translate(key, max_insns=left, single_block=True, keep=False)
-        return placed
+    def find_exact(self) -> Placed:
+        """A fragment at EIP that stops where the budget ends."""
+        key = self._locate(EXACT)
+        step = self.contexts.mode.step
+        return self.cache.lookup(key) or self._translate(key, 1 if step else MAX_INSNS, step)
 
-    def _translate(self, key: Key, max_insns: int = MAX_INSNS, single_block: bool = False, keep: bool = True) -> Placed:
+    def _translate(self, key: Key, max_insns: int = MAX_INSNS, single_block: bool = False) -> Placed:
         watch = self._stopwatch
         before = watch.enter(watch.translate)
         try:
-            return self._insert(key, max_insns, single_block, keep)
+            return self._insert(key, max_insns, single_block)
         finally:
             watch.enter(before)
 
-    def _insert(self, key: Key, max_insns: int, single_block: bool, keep: bool) -> Placed:
+    def _insert(self, key: Key, max_insns: int, single_block: bool) -> Placed:
         _, eip, physical = key
         cpu, mode, mmu = self._cpu, self.contexts.mode, self._mmu
         if key[0] & STEP:
@@ -222,7 +226,7 @@ class Fragments:
         page = physical >> 12
         beyond = segment.limit + 1 - eip - room
         following: list[int] = []
-        keep_known = keep
+        keep_known = True
 
         def more() -> bytes:
             """What follows the page's end: at most one more instruction."""
@@ -242,14 +246,15 @@ class Fragments:
             fragment = known.fragment.moved(eip)
             self.recalled += 1
         else:
-            fragment = self._make(code, more, eip, mode, max_insns, single_block, verify)
+            exact = bool(key[0] & EXACT)
+            fragment = self._make(code, more, eip, mode, max_insns, single_block, verify, exact)
             if following and following[0] in self.verified and not verify:
-                fragment = self._make(code, more, eip, mode, max_insns, single_block, True)
+                fragment = self._make(code, more, eip, mode, max_insns, single_block, True, exact)
             if keep_known and fragment.movable and not following:
                 self._known[mode, key[0] >> 24, physical] = Known(code[: fragment.length], len(code), fragment)
         straddles = following and (physical & 0xFFF) + fragment.length > PAGE
-        placed = self.cache.insert(key, fragment, following[0] if straddles else -1, keep)
-        if keep and not key[0] >> 24 and not mode.step and not mmu.breakpoints.code:
+        placed = self.cache.insert(key, fragment, following[0] if straddles else -1)
+        if not key[0] >> 24 and not mode.step and not mmu.breakpoints.code:
             self._chain_ahead(placed)
         return placed
 
@@ -262,10 +267,11 @@ class Fragments:
         max_insns: int,
         single_block: bool,
         verify: bool,
+        exact: bool,
     ) -> Fragment:
         base = self._cpu.segments[CS].base
         try:
-            return self._translator.translate(code, more, eip, mode, base, max_insns, single_block, verify)
+            return self._translator.translate(code, more, eip, mode, base, max_insns, single_block, verify, exact)
         except (Truncated, TooLong):
             raise GuestFault(GENERAL_PROTECTION, 0) from None
 
@@ -290,11 +296,14 @@ class Fragments:
 
     def chain(self, way: Way, placed: Placed) -> None:
         """Chain a direct exit, if the link holds as long as both fragments do."""
-        if way.placed.key[0] & STEP or self.contexts.mode.step or way.placed is self._temporary:
+        variant, other = way.placed.key[0] & ~_CONTEXT, placed.key[0] & ~_CONTEXT
+        if variant not in (0, EXACT) or variant != other or self.contexts.mode.step:
             return
         if placed.linear in self._mmu.breakpoints.code:
             return
         here, there = way.placed.linear >> 12, placed.linear >> 12
+        if variant == EXACT and here != there:
+            return
         if not self.contexts.paging or (placed.following < 0 and (here == there or self._mmu.is_global(there))):
             self.cache.chain(way, placed)
         else:

@@ -6,6 +6,7 @@ The only file that imports Unicorn.  Host-physical memory:
     FRAMES ..           pages of the VMM's own: ROM images, filler pages, copies
     CODE ..             the translation cache's code memory
     BLOCK ..            vCPU block, lookup tables
+    EXTRA               one more area, by ``map_area``
     TABLES ..           page tables
     DEVICES + address   device memory at guest-physical *address*, by callbacks
 """
@@ -31,6 +32,7 @@ FRAMES = 0x1_0000_0000
 FRAMES_SIZE = 20 << 20
 CODE = 0x1_4000_0000
 BLOCK = 0x1_C000_0000
+EXTRA = 0x1_E000_0000
 TABLES = 0x2_0000_0000
 DEVICES = 0x8_0000_0000
 
@@ -249,6 +251,18 @@ class Host:
         self.budget_pointers = self.new_table()
         self.quads_of(self.budget_pointers)[layout.BUDGET_BASE >> 30 & 511] = directory | _LINK
         return list(pointers)
+
+    def map_area(self, linear: int, size: int) -> memoryview:
+        """Memory of the VMM's own at host address *linear*, whole 2 MiB in a GiB where there is some already; once."""
+        memory = self._map(EXTRA, size)
+        directory = self.quads_of(self.shared_pointers[linear >> 30 & 511] & 0xF_FFFF_FFFF_F000)
+        for region in range(size >> 21):
+            table = self.new_table()
+            directory[(linear >> 21 & 511) + region] = table | _LINK
+            self.quads_of(table)[:] = memoryview(
+                struct.pack("<512Q", *((EXTRA + (region << 21) + (n << 12)) | DATA | WRITABLE for n in range(512)))
+            ).cast("Q")
+        return memory
 
     # The engine -----------------------------------------------------------------------------------------
 

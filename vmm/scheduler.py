@@ -48,6 +48,10 @@ class Scheduler:
         self._times: dict[Device, int] = {}
         self._earliest = NEVER
         self._chores_at = 0
+        self.exact = False
+        """Every deadline is met to the instruction, so that where units end decides nothing (while tracing)."""
+        self._counted = False
+        """The next deadline is an instruction count, not moved by idle guest time."""
         self.last_insn: int | None = None
         """The instruction count at which ``chores`` is called exactly (--max-insns)."""
         self.sample_at: int | None = None
@@ -106,7 +110,7 @@ class Scheduler:
             if time is not None and (soonest := device.next_event()) != time:
                 self._times[device] = soonest
                 moved = True
-        if moved or self.last_insn is not None or budget.left <= PORT_NS // NS_PER_INSN:
+        if moved or self._counted or budget.left <= PORT_NS // NS_PER_INSN:
             budget.idle_ns += PORT_NS
             self._arm()
         else:
@@ -145,20 +149,22 @@ class Scheduler:
         soft = self._chores_at < earliest
         due = -((engine.idle_ns - (self._chores_at if soft else earliest)) // NS_PER_INSN)
         stops = [insn for insn in (self.last_insn, self.sample_at) if insn is not None]
-        exact = bool(stops) and min(stops) <= due + MAX_INSNS
+        self._counted = bool(stops) and min(stops) <= due + MAX_INSNS
+        exact = self.exact or self._counted
         if exact:
-            due, soft = min(due, *stops), False
+            due, soft = min((due, *stops)), False
         engine.set_deadline(due, soft, exact)
 
     def on_deadline(self) -> None:
         """Guest time has come to an event, the chores or the end."""
         engine = self._engine
         before = self._watch.enter(self._watch.schedule)
-        self._run_devices()
+        if not self.exact or engine.now >= min(self._times.values(), default=NEVER):
+            self._run_devices()
         if self.sample_at is not None and engine.insns >= self.sample_at:
             self.sample()
         over = self.last_insn is not None and engine.insns >= self.last_insn
-        if over or engine.now + SLACK_NS >= self._chores_at:
+        if over or engine.now + (0 if self.exact else SLACK_NS) >= self._chores_at:
             self._do_chores()
         self._arm()
         self._watch.enter(before)

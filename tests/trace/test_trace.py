@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
@@ -72,7 +73,7 @@ def test_the_same_run_again(name: str, way: str) -> None:
     trace, _ = record(config, EVERY)
     assert trace.records
     again = {"chaining": True, "tc_size": 32 << 20} | WAYS[way]
-    assert check(machine(config.kernel, debug_exit=config.debug_exit, **again), trace) is None  # type: ignore[arg-type]
+    assert check(machine(config.kernel, debug_exit=config.debug_exit, **again), trace)[0] is None  # type: ignore[arg-type]
 
 
 DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
@@ -115,12 +116,12 @@ def test_a_planted_fault_is_found_and_named(kernel: Path, request: pytest.Fixtur
     hashes, every = made(kernel), made(kernel, Plan(Level.INSN, 1, 300, 700))
     assert compare(hashes, made(kernel)) is None
     request.getfixturevalue("planted")
-    found = check(machine(kernel), hashes)
+    found = check(machine(kernel), hashes)[0]
     assert found is not None
     assert found.window[1] - found.window[0] <= EVERY.interval
     found = compare(every, made(kernel, Plan(Level.INSN, 1, 300, 700)))
     assert found is not None
-    assert found == check(machine(kernel), every)
+    assert found == check(machine(kernel), every)[0]
     assert found.window[1] - found.window[0] == 1
     assert found.registers == ("ecx", "eflags")
     assert "'inc ecx'" in found.sentence()
@@ -134,7 +135,7 @@ def test_a_run_that_ends_before_or_after_the_reference(kernel: Path) -> None:
     found = compare(whole, short)
     assert found is not None
     assert "the other run ends after 2500 instructions" in found.sentence()
-    assert check(machine(kernel), short) is None
+    assert check(machine(kernel), short)[0] is None
 
 
 @pytest.mark.parametrize(
@@ -165,6 +166,8 @@ def test_the_command(
     kernel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
     out, options = str(tmp_path / "t"), ["-m", "16M", "-kernel", str(kernel)]
+    hashes = str(tmp_path / "hashes")
+    assert cli.main(["trace", "record", hashes, "--interval", "1000", *options]) == 0
     window = ["--level", "insn", "--from", "300", "--to", "700"]
     assert cli.main(["trace", "record", out, *window, *options]) == 0
     assert cli.main(["trace", "check", out]) == 0
@@ -181,7 +184,17 @@ def test_the_command(
     assert shown.err.count("\n") == 1
     other = str(tmp_path / "other")
     assert cli.main(["trace", "record", other, *window, *options]) == 0
+    capsys.readouterr()
     assert cli.main(["trace", "diff", out, other]) == ExitStatus.DIFFERS
+    shown = capsys.readouterr()
+    assert re.search(
+        r"^ecx was last changed by instruction \d+, 'inc ecx' at .*, in both runs$", shown.out, re.MULTILINE
+    )
+    assert re.search(r"^-> 41 +'inc ecx' at", shown.out, re.MULTILINE)
+    assert cli.main(["trace", "check", hashes]) == ExitStatus.DIFFERS
+    shown = capsys.readouterr()
+    assert "the runs part between instructions 0 and 1000" in shown.err
+    assert re.search(r"^ecx was last changed by instruction \d+, '.*' at .*, in this run$", shown.out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

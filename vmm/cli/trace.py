@@ -14,7 +14,8 @@ from vmm.errors import ExitStatus, UsageError, VmmError
 
 if TYPE_CHECKING:
     from vmm.trace.compare import Difference
-    from vmm.trace.format import Record, Trace
+    from vmm.trace.format import Trace
+    from vmm.trace.records import Record
 
 USAGE = """usage: vmm trace record OUT [options] [run options] [IMAGE]   run, and write what the CPU was
        vmm trace check FILE [run options] [IMAGE]             run again (with the recorded options if none are
@@ -131,14 +132,18 @@ def _check(arguments: Sequence[str]) -> int:
         return 0
     file = _file(operands, "check", "FILE")
     from vmm.trace.format import Trace
-    from vmm.trace.record import check
+    from vmm.trace.record import check, refine
 
     recorded = Trace.read(file)
     if len(arguments) == 1:
         draft = _Draft()
         operands = [str(file), *parse(_RUN, draft, recorded.header.arguments, str(file), operands=1)]
-    found = check(draft.config(operands[1] if len(operands) > 1 else None), recorded)
-    return _report(found, recorded)
+    config = draft.config(operands[1] if len(operands) > 1 else None)
+    found, made = check(config, recorded)
+    logs = [("the reference", recorded.records), ("this run", made.records if made else None)]
+    if found is not None and made is None:
+        logs = [("this run", refine(config, recorded, found))]
+    return _report(found, recorded, logs)
 
 
 def _diff(arguments: Sequence[str]) -> int:
@@ -153,7 +158,9 @@ def _diff(arguments: Sequence[str]) -> int:
     if len(operands) < 2:
         raise UsageError("vmm trace diff needs two files")
     reference, other = (Trace.read(Path(name)) for name in operands)
-    return _report(compare(reference, other), reference)
+    return _report(
+        compare(reference, other), reference, [(operands[0], reference.records), (operands[1], other.records)]
+    )
 
 
 def _show(arguments: Sequence[str]) -> int:
@@ -179,7 +186,7 @@ def _show(arguments: Sequence[str]) -> int:
 
 def _line(record: Record) -> str:
     from vmm.trace.compare import instruction
-    from vmm.trace.format import REGISTERS
+    from vmm.trace.records import REGISTERS
 
     names = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eflags", "cr0", "cr3")
     values = dict(zip(REGISTERS, record.registers, strict=True))
@@ -188,14 +195,18 @@ def _line(record: Record) -> str:
     return f"{record.insns:>12} {record.chain.hex()} {registers} {where}"
 
 
-def _report(found: Difference | None, reference: Trace) -> int:
-    """Say where the runs part; raises ``Differs`` if they do."""
+def _report(found: Difference | None, reference: Trace, logs: Sequence[tuple[str, object]]) -> int:
+    """Say where the runs part, and what *logs* of instructions show of it; raises ``Differs`` if they do."""
     if found is None:
         print(f"{len(reference.records)} records agree, to {reference.records[-1].insns if reference.records else 0}")
         return 0
     from vmm.cli.tables import print_table
+    from vmm.trace.explain import explain
+    from vmm.trace.insns import InsnLog
 
     print_table(("register", "reference", "other", ""), found.table())
+    if known := [(name, log) for name, log in logs if isinstance(log, InsnLog)]:
+        print(*explain(found, known), sep="\n")
     raise Differs(found.sentence())
 
 

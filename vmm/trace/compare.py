@@ -8,7 +8,8 @@ from typing import Any
 
 from translator.decode import disassemble
 from vmm.errors import UsageError
-from vmm.trace.format import REGISTERS, Record, Trace
+from vmm.trace.format import Trace
+from vmm.trace.records import REGISTERS, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,8 @@ class Difference:
     """The last record in which both agree."""
     expected: Record | None
     found: Record | None
+    position: int = 0
+    """How many records agree."""
 
     @property
     def registers(self) -> tuple[str, ...]:
@@ -34,6 +37,11 @@ class Difference:
         ends = [record.insns for record in (self.expected, self.found) if record is not None]
         return (self.before.insns if self.before else 0), max(ends)
 
+    @property
+    def is_exact(self) -> bool:
+        """The records are of single instructions."""
+        return self.before is not None and bool(self.before.code)
+
     def sentence(self) -> str:
         """What differs."""
         first, last = self.window
@@ -44,8 +52,8 @@ class Difference:
             return f"the other run ends after {found.insns if found else first} instructions, the reference goes on"
         if not self.registers:
             return f"the hashes at {last} instructions differ, though the registers agree: one trace was altered"
-        if last - first == 1 and self.before is not None and self.before.code:
-            what = f"instruction {last}, {instruction(self.before)}, leaves other values in"
+        if self.before is not None and self.is_exact:
+            what = f"instruction {self.before.insns + 1}, {instruction(self.before)}, leaves other values in"
         else:
             what = f"the runs part between instructions {first} and {last}, after which they differ in"
         return f"{what} {', '.join(self.registers)}"
@@ -89,11 +97,11 @@ def compare(reference: Trace, other: Trace) -> Difference | None:
     if (ours.level, ours.interval, ours.start) != (theirs.level, theirs.interval, theirs.start):
         raise UsageError("the traces have records at different counts: --level, --interval or --from are not the same")
     before = None
-    for expected, found in zip_longest(reference.records, other.records):
+    for position, (expected, found) in enumerate(zip_longest(reference.records, other.records)):
         short = ours if expected is None else theirs
         if (expected is None or found is None) and short.ending is None:
             return None
-        if expected is None or found is None or expected.chain != found.chain:
-            return Difference(before, expected, found)
+        if expected is None or found is None or expected.state != found.state:
+            return Difference(before, expected, found, position)
         before = expected
     return None

@@ -6,7 +6,7 @@
     version     u16
     length      u32       bytes of the header
     header      JSON      level, interval, start, end, ending, machine, arguments, max_insns
-    records     zstd      RECORD_SIZE bytes each, until the checksum
+    records     zstd      RECORD each (vmm.trace.records) or an InsnLog (vmm.trace.insns), until the checksum
     checksum    16 bytes  BLAKE2b of everything before it
 
 Numbers are little-endian.
@@ -25,28 +25,14 @@ from typing import Any
 
 from vmm.errors import ExitStatus, UsageError, VmmError
 from vmm.files import write_whole
+from vmm.trace.insns import InsnLog
+from vmm.trace.records import RECORD, Record
 
 MAGIC = b"VMMTRACE"
-VERSION = 1
+VERSION = 2
 CHECKSUM_SIZE = 16
-HASH_SIZE = 8
-MAX_CODE = 15
-"""Bytes of the longest instruction."""
 COMPRESSION = 9
 _START = struct.Struct("<8sHI")
-_STATE = struct.Struct("<Q14I6H")
-_RECORD = struct.Struct(f"<Q14I6H{HASH_SIZE}sBB{MAX_CODE}s")
-RECORD_SIZE = _RECORD.size
-CODE32 = 1
-"""Flag of a record: the instruction is 32-bit code."""
-
-REGISTERS = (
-    *("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"),
-    *("eip", "eflags", "cr0", "cr2", "cr3", "cr4"),
-    *("es", "cs", "ss", "ds", "fs", "gs"),
-)
-"""The registers of a record, in their order in the file."""
-_CS, _EIP = REGISTERS.index("cs"), REGISTERS.index("eip")
 
 
 class TraceError(VmmError):
@@ -62,46 +48,6 @@ class Level(StrEnum):
     """A record every so many instructions."""
     INSN = "insn"
     """A record an instruction, in a window."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """The CPU after *insns* instructions: what it is before the next one."""
-
-    insns: int
-    registers: tuple[int, ...]
-    """The values of ``REGISTERS``."""
-    chain: bytes
-    """The hash over this record's state and the hash of the record before."""
-    code: bytes = b""
-    """The instruction that comes next, at the instruction level; empty if it could not be read."""
-    code32: bool = True
-
-    @classmethod
-    def after(
-        cls, before: bytes, insns: int, registers: tuple[int, ...], code: bytes = b"", code32: bool = True
-    ) -> Record:
-        """The record that follows one whose hash is *before*."""
-        state = _STATE.pack(insns, *registers)
-        return cls(insns, registers, blake2b(before + state, digest_size=HASH_SIZE).digest(), code, code32)
-
-    @property
-    def address(self) -> str:
-        """CS:EIP as people write it."""
-        return f"{self.registers[_CS]:04x}:{self.registers[_EIP]:08x}"
-
-    def pack(self) -> bytes:
-        """The record as it stands in the file, uncompressed."""
-        flags = CODE32 if self.code32 else 0
-        return _RECORD.pack(self.insns, *self.registers, self.chain, flags, len(self.code), self.code)
-
-    @classmethod
-    def unpack(cls, values: Sequence[Any]) -> Record:
-        """What ``pack`` packed."""
-        count = len(REGISTERS)
-        insns, registers = values[0], tuple(values[1 : count + 1])
-        chain, flags, length, code = values[count + 1 :]
-        return cls(insns, registers, chain, code[:length], bool(flags & CODE32))
 
 
 @dataclass(slots=True)
@@ -143,12 +89,14 @@ class Trace:
     """A trace in memory."""
 
     header: Header
-    records: list[Record]
+    records: Sequence[Record]
+    """An ``InsnLog`` at the level of instructions."""
 
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all.  Raises ``UsageError``."""
         header = json.dumps(asdict(self.header), sort_keys=True).encode()
-        packed = b"".join(record.pack() for record in self.records)
+        records = self.records
+        packed = records.pack() if isinstance(records, InsnLog) else b"".join(record.pack() for record in records)
         body = zstandard().ZstdCompressor(level=COMPRESSION).compress(packed)
         data = _START.pack(MAGIC, VERSION, len(header)) + header + body
         try:
@@ -187,7 +135,10 @@ class Trace:
             raise ValueError("its interval is not positive")
         body = data[_START.size + length : -CHECKSUM_SIZE]
         packed = zstandard().ZstdDecompressor().decompress(body)
-        return cls(Header(**given), [Record.unpack(values) for values in _RECORD.iter_unpack(packed)])
+        header = Header(**given)
+        if header.level == Level.INSN:
+            return cls(header, InsnLog.unpack(packed))
+        return cls(header, [Record.unpack(values) for values in RECORD.iter_unpack(packed)])
 
 
 assert _TYPES.keys() == {entry.name for entry in fields(Header)}

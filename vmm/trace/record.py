@@ -12,18 +12,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from translator.decode import MAX_LENGTH, TooLong, Truncated, Undefined, decode
-from translator.layout import CS
 from vmm.config import Channel, MachineConfig
-from vmm.errors import ExitStatus, GuestFault, UsageError, VmmError
+from vmm.errors import ExitStatus, UsageError, VmmError
 from vmm.loaders import read_modules
 from vmm.machine import Machine
 from vmm.result import RunResult
-from vmm.trace.compare import Difference, refuse_other_machine
-from vmm.trace.format import Header, Level, Record, Trace
+from vmm.trace.compare import Difference, compare, refuse_other_machine
+from vmm.trace.format import Header, Level, Trace
+from vmm.trace.insns import InsnLog
+from vmm.trace.records import Record
+from vmm.trace.ring import Ring
+from vmm.trace.state import registers
 
 INTERVAL = 1 << 18
 """Instructions between records: a stop costs 0.25 ms, and the fastest guests run as many in 0.31 (docs/traces.md)."""
+MOST_REFINED = 1 << 20
+"""Instructions of the longest interval that is recorded again, each of them, where a run differs in it."""
 ROM_WINDOW = 256 << 10
 """The end of the address space, where firmware is."""
 
@@ -118,34 +122,6 @@ def describe(machine: Machine) -> dict[str, Any]:
     }
 
 
-def _registers(machine: Machine) -> tuple[int, ...]:
-    """The values of ``vmm.trace.format.REGISTERS``."""
-    cpu = machine.engine.cpu
-    selectors = (segment.selector for segment in cpu.segments[:6])
-    return (*cpu.gpr, cpu.eip, cpu.eflags, cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4, *selectors)
-
-
-def _code(machine: Machine) -> bytes:
-    """The bytes of the instruction at CS:EIP; what can be read of them if it is none."""
-    engine = machine.engine
-    cpu, mmu = engine.cpu, engine.mmu
-    linear = cpu.segments[CS].base + cpu.eip
-    code = b""
-    try:
-        while len(code) < MAX_LENGTH:
-            at = linear + len(code) & 0xFFFF_FFFF
-            room = min(MAX_LENGTH - len(code), 0x1000 - at % 0x1000)
-            where = mmu.code_address(at, cpu.cpl == 3)
-            code += engine.physical.read(where, room)
-            try:
-                return code[: decode(code, cpu.segments[CS].big).length]
-            except Truncated:
-                continue
-    except (GuestFault, TooLong, Undefined):
-        pass
-    return code
-
-
 class _Sampler:
     """Calls *take* with a record at each count of *plan*."""
 
@@ -153,15 +129,14 @@ class _Sampler:
         self._machine, self._plan, self._take = machine, plan, take
         self._chain = b""
         scheduler = machine.board.scheduler
+        scheduler.exact = True
         scheduler.sample = self._sample
         scheduler.sample_at = plan.next(-1)
 
     def make(self) -> Record:
         """The record of now."""
-        machine = self._machine
-        code = _code(machine) if self._plan.level is Level.INSN else b""
-        code32 = machine.engine.cpu.segments[CS].big
-        record = Record.after(self._chain, machine.engine.insns, _registers(machine), code, code32)
+        engine = self._machine.engine
+        record = Record.after(self._chain, engine.insns, registers(engine))
         self._chain = record.chain
         return record
 
@@ -181,18 +156,63 @@ def _repeats(result: RunResult, machine: Machine) -> bool:
     return result.status != ExitStatus.INTERRUPTED
 
 
-def record(config: MachineConfig, plan: Plan, arguments: Sequence[str] = ()) -> tuple[Trace, RunResult]:
-    """Run the machine and record it; how the run ended.  Raises what ``Machine`` does, and ``UsageError``."""
+class _Window:
+    """Records each instruction of *plan*."""
+
+    def __init__(self, machine: Machine, plan: Plan) -> None:
+        self._machine, self._plan = machine, plan
+        self.ring = Ring(machine)
+        scheduler = machine.board.scheduler
+        scheduler.exact = True
+        scheduler.sample = self._sample
+        scheduler.sample_at = plan.start
+
+    def _sample(self) -> None:
+        scheduler, end = self._machine.board.scheduler, self._plan.end
+        if scheduler.sample_at == self._plan.start:
+            self.ring.start()
+            scheduler.sample_at = end
+        if end is not None and self._machine.engine.insns >= end:
+            scheduler.sample_at = None
+            self._machine.pause(ExitStatus.OK, "the last record of the trace is made")
+
+
+def record(
+    config: MachineConfig, plan: Plan, arguments: Sequence[str] = (), expected: dict[str, Any] | None = None
+) -> tuple[Trace, RunResult]:
+    """Run the machine and record it; how the run ended.
+
+    Raises what ``Machine`` does, and ``UsageError``, also if the machine is not as *expected* (see ``describe``).
+    """
     with Machine(quiet(config)) as machine:
+        limit, description = machine.config.max_insns, describe(machine)
+        if expected is not None:
+            refuse_other_machine(expected, description)
+        header = Header(plan.level, plan.interval, plan.start, plan.end, description, list(arguments), limit)
         records: list[Record] = []
-        limit = machine.config.max_insns
-        header = Header(plan.level, plan.interval, plan.start, plan.end, describe(machine), list(arguments), limit)
-        sampler = _Sampler(machine, plan.check(), records.append)
+        plan.check()
+        window = _Window(machine, plan) if plan.level is Level.INSN else None
+        sampler = None if window else _Sampler(machine, plan, records.append)
         result = machine.run()
         if machine.board.scheduler.sample_at is not None and _repeats(result, machine):
             header.ending = result.reason
-            records.append(sampler.make())
-        return Trace(header, records), result
+            if sampler:
+                records.append(sampler.make())
+        return Trace(header, window.ring.finish() if window else records), result
+
+
+def refine(config: MachineConfig, trace: Trace, found: Difference) -> InsnLog | None:
+    """Each instruction of this run between the last record that agreed with *trace* and the first that did not.
+
+    None if they are too many, or the run has no such record.
+    """
+    first, last = found.window
+    if found.found is None or last - first > MOST_REFINED:
+        return None
+    config = replace(config, max_insns=trace.header.max_insns)
+    records = record(config, Plan(Level.INSN, 1, first, last))[0].records
+    assert isinstance(records, InsnLog)
+    return records
 
 
 class Unfinished(VmmError):
@@ -222,15 +242,15 @@ class _Checker:
         before = self._records[self.agreed - 1] if self.agreed else None
         expected = self._records[self.agreed] if self.agreed < len(self._records) else None
         if expected is None or found is None or expected.chain != found.chain:
-            self.difference = Difference(before, expected, found)
+            self.difference = Difference(before, expected, found, self.agreed)
         else:
             self.agreed += 1
         if self.difference is not None or (self.is_done and not self._ends):
             self._machine.pause(ExitStatus.OK, "the trace is checked")
 
 
-def check(config: MachineConfig, trace: Trace) -> Difference | None:
-    """Run the machine again, up to the first record that differs from *trace*.
+def check(config: MachineConfig, trace: Trace) -> tuple[Difference | None, Trace | None]:
+    """Run the machine again, up to the first record that differs from *trace*; the run, if *trace* has instructions.
 
     Raises what ``Machine`` does, ``UsageError`` if the trace is of another machine or empty, ``Unfinished`` if the
     wall's clock ends the run and ``KeyboardInterrupt`` if Ctrl-C does.
@@ -239,13 +259,21 @@ def check(config: MachineConfig, trace: Trace) -> Difference | None:
     if not trace.records:
         raise UsageError("the trace has no records: its run ended before the first")
     plan = Plan(Level(header.level), header.interval, header.start, header.end)
-    with Machine(replace(quiet(config), max_insns=header.max_insns)) as machine:
+    config = replace(config, max_insns=header.max_insns)
+    if plan.level is Level.INSN:
+        made, result = record(config, plan, expected=header.machine)
+        if result.status == ExitStatus.INTERRUPTED:
+            raise KeyboardInterrupt
+        if made.header.ending is None and made.records and made.records[-1].insns != header.end:
+            raise Unfinished(f"{result.reason}, with instruction {made.records[-1].insns} of {header.end} recorded")
+        return compare(trace, made), made
+    with Machine(quiet(config)) as machine:
         refuse_other_machine(header.machine, describe(machine))
         checker = _Checker(machine, trace)
         sampler = _Sampler(machine, plan, checker.take)
         result = machine.run()
         if checker.is_done and (checker.difference is not None or header.ending is None):
-            return checker.difference
+            return checker.difference, None
         if result.status == ExitStatus.INTERRUPTED:
             raise KeyboardInterrupt
         if not _repeats(result, machine):
@@ -254,4 +282,4 @@ def check(config: MachineConfig, trace: Trace) -> Difference | None:
             checker.take(sampler.make())
         elif not checker.is_done:
             checker.take(None)
-        return checker.difference
+        return checker.difference, None
