@@ -143,8 +143,8 @@ PLANTS: Final[dict[str, Plant]] = {
     "AAD of another base": Plant("arithmetic callouts", ("D5",), "mov eax, 0x305; aad", "aad", change=register(EAX, 1)),
     "DAA without the carry": Plant("arithmetic callouts", ("27",), "mov al, 0x9a; daa", "daa", change=flags(CF)),
     "BT sets the bit": Plant("copy", ("0F A3",), "xor edx, edx; bt edx, ebx", "bt edx", flip("opcode", 0x08)),
-    "MOV r, CR is for everybody": Plant(
-        "privileged callouts", ("0F 20",), "mov eax, cr0", "mov eax, cr", change=result
+    "MOV r, DR is for everybody": Plant(
+        "privileged callouts", ("0F 21",), "mov eax, dr6", "mov eax, dr", change=result
     ),
     "IN is for everybody": Plant(
         "privileged callouts", ("EC",), "mov dx, 0x80; in al, dx", "in al", change=register(EAX, 4)
