@@ -14,10 +14,11 @@ from tests.support.engine import BareEngine
 from tests.support.plain import RUNS_DATA, PlainUnicorn
 from tests.support.silicon import Silicon
 from tests.support.state import Case, Outcome, differences
+from tests.vectors.vector import INSTRUCTION_FETCH, PAGE_FAULT, SSE_EXCEPTIONS, X87_EXCEPTIONS
 
-PAGE_FAULT, STACK_FAULT, PROTECTION = 14, 12, 13
-PRESENT, INSTRUCTION_FETCH = 1, 16
-"""Bits of a page fault's error code."""
+STACK_FAULT, PROTECTION = 12, 13
+PRESENT: Final = 1
+"""Bit of a page fault's error code."""
 COUNTED: Final = 8
 """Of so many programs that end, one has its instructions counted by plain Unicorn too."""
 
@@ -112,7 +113,7 @@ class Judge:
         counts[f"ended by {ours.end if isinstance(ours.end, str) else f'exception {ours.end[0]}'}"] += 1
         if cpu is not None:
             why = beyond(program.family, cpu, ours)
-            lines = differences(case, without_fetch(cpu), ours, fx=False)
+            lines = differences(case, told_alike(cpu), told_alike(ours), fx=program.family.media)
             if lines and ours.address >= 0 and self._silicon.has_memory_at(ours.address):
                 counts["not judged by the real CPU: its process has memory of its own there"] += 1
                 cpu = None
@@ -154,11 +155,14 @@ class Judge:
         self._silicon.close()
 
 
-def without_fetch(cpu: Outcome) -> Outcome:
-    """*cpu* as a machine without execute-disable tells it: its error code does not say that it was a fetch."""
-    if isinstance(cpu.end, tuple) and cpu.end[0] == PAGE_FAULT:
-        return replace(cpu, end=(PAGE_FAULT, cpu.end[1] & ~INSTRUCTION_FETCH))
-    return cpu
+def told_alike(outcome: Outcome) -> Outcome:
+    """*outcome* without what one machine cannot tell: that a fault was a fetch's, and exception flags of media."""
+    fx, end = outcome.fx, outcome.end
+    if fx is not None:
+        fx = replace(fx, fsw=fx.fsw & ~X87_EXCEPTIONS, mxcsr=fx.mxcsr & ~SSE_EXCEPTIONS)
+    if isinstance(end, tuple) and end[0] == PAGE_FAULT:
+        end = (PAGE_FAULT, end[1] & ~INSTRUCTION_FETCH)
+    return replace(outcome, fx=fx, end=end)
 
 
 def beyond(family: Family, cpu: Outcome, ours: Outcome) -> str:
