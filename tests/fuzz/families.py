@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
-from tests.fuzz.program import CHANGING, COMPUTING, STEADY, Kind, Line, case, loop_while
+from tests.fuzz.program import CHANGING, COMPUTING, STEADY, VECTOR, Kind, Line, case, loop_while
 from tests.support.state import ENVIRONMENTS, Case
 
 MAX_LINES: Final = 30
@@ -39,8 +39,9 @@ def _without_loops(kinds: tuple[Kind, ...]) -> tuple[Kind, ...]:
 
 BOTH: Final = ("cpu", "unicorn")
 FAMILIES: Final = (
-    Family("flat", "flat32u", _without_loops(STEADY), BOTH, 46),
+    Family("flat", "flat32u", _without_loops(STEADY), BOTH, 42),
     Family("flat, changing itself", "flat32u", _without_loops(CHANGING), BOTH, 26),
+    Family("SSE", "flat32u", _without_loops(VECTOR), BOTH, 4, media=True),
     Family("flat, with media", "flat32", COMPUTING, ("unicorn",), 3, media=True),
     Family("real mode", "real16", _without_loops(STEADY), BOTH, 4, cpu_mode="prot16"),
     Family("real mode, with media", "real16", COMPUTING, ("unicorn",), 1, media=True, cpu_mode="prot16"),

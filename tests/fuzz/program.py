@@ -197,6 +197,39 @@ def compute(a: Assembler, dice: Random, found: tuple[Row, ...] | None = None) ->
     return code
 
 
+_PACKED_SINGLE: Final = frozenset(
+    (*range(0x10, 0x18), 0x28, 0x29, 0x2B, 0x2E, 0x2F, 0x50, 0x51, *range(0x54, 0x60), 0xC2, 0xC6)
+)
+"""Opcodes that are SSE without a prefix; the others are MMX then."""
+_WITH_MMX: Final = frozenset((0x2A, 0x2C, 0x2D, 0x77, 0xAE, 0xC3, 0xD6, 0xF7))
+
+
+@cache
+def _sse() -> tuple[tuple[Row, str], ...]:
+    """SSE's rows with a mandatory prefix of each."""
+    return tuple(
+        (r, mandatory)
+        for r in _simple()
+        for mandatory in r.prefixes
+        if r.opcode not in _WITH_MMX
+        and r.name not in undefined.APPROXIMATE
+        and (mandatory != "." or r.opcode in _PACKED_SINGLE)
+    )
+
+
+def sse(a: Assembler, dice: Random) -> bytes:
+    """An SSE instruction, with an aligned operand if that is in memory."""
+    row, mandatory = dice.choice(_sse())
+    code = {".": b"", "6": b"\x66", "3": b"\xf3", "2": b"\xf2"}[mandatory] + bytes((0x0F, row.opcode))
+    reg = row.digit if row.digit is not None else dice.choice(_FREE)
+    if row.form == "m" or (row.form == "" and dice.random() < 0.5):
+        code += bytes((0x80 | reg << 3 | (3 if a.bits32 else 7),))
+        code += dice.choice((0, 0x10, 0x80, 0x100, 0xFF0, 0x1000)).to_bytes(a.size, "little")
+    else:
+        code += bytes((0xC0 | reg << 3 | dice.choice(_FREE),))
+    return code + (bytes((dice.randrange(256),)) if row.imm else b"")
+
+
 def media(a: Assembler, dice: Random) -> bytes:
     return compute(a, dice, _simple())
 
@@ -361,6 +394,8 @@ STEADY: tuple[Kind, ...] = (
     loop_while, stray, jump, call, ret, indirect, indirect_memory, push, push, pop, pop, frame, string, string,
 )  # fmt: skip
 """The same of instructions whose flags the manual defines, so that the real CPU can judge."""
+VECTOR: tuple[Kind, ...] = (sse, sse, sse, sse, sse, sse, defined, defined, condition, short, loop_while, call, ret)
+"""SSE's, among some whose flags are defined, for the real CPU to judge."""
 CHANGING: tuple[Kind, ...] = (
     defined, defined, defined, defined, condition, condition, short, short, loop_while, stray, jump, call, ret,
     indirect, indirect_memory, push, pop, frame, string, patch_immediate, patch_immediate, patch_pad, patch_pad,

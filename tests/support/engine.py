@@ -168,4 +168,7 @@ class BareEngine(Engine):
             eip, insns = eip - 1, insns - 1
         after = {at: bytes(self.physical.ram[at : at + size]) for at, size in WINDOWS}
         fx = parse_fx(self._fx(8, b"")) if self.media else None
-        return Outcome(tuple(cpu.gpr), cpu.eflags & FLAGS | 2, eip, end, changes(before, after), fx, insns)
+        found = Outcome(tuple(cpu.gpr), cpu.eflags & FLAGS | 2, eip, end, changes(before, after), fx, insns)
+        if self.fault is not None and self.fault.cr2 is not None:
+            found.address = self.fault.cr2
+        return found

@@ -11,15 +11,15 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from tests.support.state import BACKGROUND, SELECTORS, WINDOWS, Case, Environment, Outcome, Segment
+from tests.support.state import BACKGROUND, SELECTORS, WINDOWS, Case, Environment, Outcome, Segment, describe
 from tests.support.wire import pack, unpack
 from vmm.vcpu import ATTR_DB, ATTR_G
 
 SOURCE: Final = Path(__file__).with_name("silicon.c")
 _AWAY: Final = "-Wl,-Ttext-segment=0x50000000"
 """Its own memory stands where no bit offset of BT reaches from the windows (256 MiB), nor a base and a small offset."""
-_BATCH: Final = 32
-"""Requests of so many cases fit into a pipe, so that neither side waits for the other's reading."""
+_PIPE: Final = 48 << 10
+"""So many bytes of requests fit into a pipe, so that neither side waits for the other's reading."""
 
 
 @cache
@@ -58,26 +58,37 @@ class Silicon:
         path = program()
         if path is None:
             raise OSError("the runner cannot be built: gcc -m32 is needed")
-        self._process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._path = path
+        self._process: subprocess.Popen[bytes] | None = None
+        self._running()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        """The process; a new one if the last one ended."""
+        if self._process is not None:
+            return self._process
+        self._process = process = subprocess.Popen([self._path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         hello = struct.pack("<I", len(SELECTORS))
         hello += b"".join(_user_desc(n >> 3, s) for s, n in SELECTORS.items())
         hello += struct.pack("<I", len(WINDOWS))
         hello += b"".join(struct.pack("<II", at, size) + BACKGROUND[at] for at, size in WINDOWS)
-        self._send(hello)
         try:
+            self._send(hello)
             self._receive(2)
         except OSError:
             self.close()
-            raise OSError(f"the runner does not start here: status {self._process.returncode}") from None
+            raise OSError(f"the runner does not start here: status {process.returncode}") from None
+        return process
 
     def _send(self, data: bytes) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(data)
-        self._process.stdin.flush()
+        stdin = self._running().stdin
+        assert stdin is not None
+        stdin.write(data)
+        stdin.flush()
 
     def _receive(self, size: int) -> bytes:
-        assert self._process.stdout is not None
-        data = self._process.stdout.read(size)
+        stdout = self._running().stdout
+        assert stdout is not None
+        data = stdout.read(size)
         if len(data) != size:
             raise OSError("the runner ended")
         return data
@@ -87,19 +98,47 @@ class Silicon:
         return environment.user and not environment.v86
 
     def run_case(self, case: Case) -> Outcome:
-        self._send(pack(case))
-        return unpack(case, self._receive)
+        """Run one.  Raises ``OSError`` if it ends the process; the next case has another."""
+        return self.run_cases([case])[0]
 
     def run_cases(self, cases: Sequence[Case]) -> list[Outcome]:
         """Run many, a pipe's fill at a time, which is faster."""
-        outcomes = []
-        for start in range(0, len(cases), _BATCH):
-            batch = cases[start : start + _BATCH]
-            self._send(b"".join(map(pack, batch)))
-            outcomes += [unpack(case, self._receive) for case in batch]
+        outcomes: list[Outcome] = []
+        while len(outcomes) < len(cases):
+            batch, requests = [], b""
+            for case in cases[len(outcomes) :]:
+                request = pack(case)
+                if batch and len(requests) + len(request) > _PIPE:
+                    break
+                batch.append(case)
+                requests += request
+            outcomes += self._batch(batch, requests)
         return outcomes
 
+    def _batch(self, batch: Sequence[Case], requests: bytes) -> list[Outcome]:
+        try:
+            self._send(requests)
+            return [unpack(case, self._receive) for case in batch]
+        except OSError:
+            self.close()
+            if len(batch) == 1:
+                raise OSError(f"the runner ended: {describe(batch[0])}") from None
+        except BaseException:
+            self.close()  # its answers are of no use any more
+            raise
+        return [outcome for case in batch for outcome in self._batch([case], pack(case))]
+
+    def has_memory_at(self, linear: int) -> bool:
+        """Whether the process has memory of its own there, which a case can reach by mistake."""
+        for line in Path(f"/proc/{self._running().pid}/maps").read_text().splitlines():
+            start, end = (int(n, 16) for n in line.partition(" ")[0].split("-"))
+            if start <= linear < end:
+                return not any(at <= linear < at + size for at, size in WINDOWS)
+        return False
+
     def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.communicate()
+        """End the process; the next case has another."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()

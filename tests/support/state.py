@@ -188,6 +188,8 @@ class Outcome:
     fx: FxState | None = None
     insns: int = -1
     """Retired, without the HLT; -1 if the oracle cannot tell."""
+    address: int = -1
+    """Where a page fault was, if that is known; it is not compared."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Why a recorded vector is known to fail: reasons by name.  Each vector that fails bears one, and must fail.
 
-``test_deviations.py`` has the smallest case of each.
+``test_deviations.py`` has the smallest case of each, and those that the generator keeps clear of.
 """
 
 from __future__ import annotations
@@ -12,21 +12,15 @@ from tests.support.state import Outcome
 from tests.vectors.vector import Vector
 
 Judge = Callable[[Vector, Outcome, Outcome], bool]
-LIMIT_FAULTS: Final = ((12, 0), (13, 0))
 
 
 def _names(*names: str) -> Judge:
     return lambda vector, expected, got: vector.row.name in names
 
 
-def _unchecked(vector: Vector, expected: Outcome, got: Outcome) -> bool:
-    return expected.end in LIMIT_FAULTS and got.end not in LIMIT_FAULTS
-
-
 KNOWN: Final[dict[str, tuple[str, Judge]]] = {
     "FBSTP": ("Unicorn's FBSTP stores +0 for -0, and other digits for what does not fit", _names("FBSTP")),
-    "limit": ("limits of code, operands across the end of 64 KiB and odd SSE operands are not checked", _unchecked),
-}  # fmt: skip
+}
 """Name: (reason, what it covers).  The first that covers a failure is its reason."""
 
 

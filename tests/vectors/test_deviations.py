@@ -64,3 +64,12 @@ def test_the_x87_instruction_pointer_is_the_guests(engine: BareEngine) -> None:
     outcome = engine.run_case(Case(code, ENVIRONMENTS["flat32"], registers(ebx=DATA)))
     pointer = int.from_bytes(bytes(outcome.memory.get(DATA + 12 + n, 0) for n in range(4)), "little")
     assert pointer == CODE + 0x100
+
+
+@pytest.mark.xfail(strict=True, reason="Unicorn's FBSTP stores +0 where a CPU stores -0")
+def test_fbstp_stores_minus_zero(engine: BareEngine) -> None:
+    case = Case(
+        bytes.fromhex("df33"), ENVIRONMENTS["flat32"], registers(ebx=DATA), memory=((DATA, bytes(10)),),
+        fx=fx_image((1 << 79,)),
+    )  # fmt: skip
+    assert engine.run_case(case).memory == {DATA + 9: 0x80}

@@ -14,6 +14,7 @@ from tests.support.state import ENVIRONMENTS
 from tests.vectors import record, store
 from tests.vectors.far import NOT_RECORDED
 from tests.vectors.known import KNOWN
+from tests.vectors.plants import PLANTS
 from tests.vectors.replay import failures
 
 SAMPLE = 10
@@ -56,6 +57,15 @@ def test_round_trip(everything: list[store.Recorded], tmp_path: Path) -> None:
         store.write(sample, tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
     assert store.read(path=tmp_path / "one") == sample
+
+
+def test_the_document_has_the_numbers(everything: list[store.Recorded]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "oracles.md").read_text()
+    by = Counter(len(each.oracles) for each in everything)
+    assert f"has {len(everything):,} cases" in text
+    assert f"{by[1]:,} have one oracle, {by[2]:,} two, the others more" in text
+    assert f"{sum(bool(each.deviation) for each in everything)} do, all FBSTP" in text
+    assert f"plants {len(PLANTS)} faults" in text
 
 
 @pytest.fixture(scope="module")
