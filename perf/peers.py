@@ -3,7 +3,7 @@
 Each is a ``Peer``: ``missing()`` says why it cannot run here, ``run(kernel)`` gives the seconds that the guest took
 without the machine's start, and what the guest printed on port E9h.
 
-What is timed: of ours, the parts of ``seconds`` in the statistics (translated code, translation, callouts, devices);
+What is timed: of ours, all parts of ``seconds`` in the statistics but the machine's start and sleep;
 of Unicorn, ``emu_start``, which translates as well; of QEMU, the process less a process with the empty kernel.
 """
 
@@ -33,6 +33,10 @@ LINE_STATUS, TRANSMITTER_EMPTY = 0x3FD, 0x60
 EXIT_DEVICE = ("-device", "isa-debug-exit,iobase=0xf4,iosize=4")
 EXIT_STATUS = 1
 """(0 << 1) | 1: the kernels write 0."""
+
+
+NOT_THE_GUEST = {"setup", "idle"}
+"""Parts of ``seconds`` in our statistics that are not the guest's work."""
 
 
 class PeerError(Exception):
@@ -96,8 +100,7 @@ class Ours:
             command = [sys.executable, "-m", "vmm", "run", *settings, *outputs, *EXIT_DEVICE, "-kernel", str(kernel)]
             run_process(command, self.name, self.folder)
             stats = json.loads(report.read_text())
-            parts: dict[str, float] = stats["seconds"]
-            seconds = sum(parts.values()) - parts.get("idle", 0.0)
+            seconds = sum(spent for part, spent in stats["seconds"].items() if part not in NOT_THE_GUEST)
             return Run(seconds, log.read_text(), sum(stats["exits"].values()))
 
 

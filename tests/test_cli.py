@@ -21,6 +21,7 @@ from vmm.config import BrokenCell, Channel, DebugExit, Drive, MachineConfig, Ste
 from vmm.errors import ExitStatus, ImageError, Unsupported
 from vmm.result import RunResult
 from vmm.stats import Stats
+from vmm.stopwatch import Stopwatch
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,6 +36,7 @@ class FakeMachine:
     def __init__(self, config: MachineConfig) -> None:
         type(self).configs.append(config)
         self.stats = Stats(guest_insns=1234)
+        self.watch = Stopwatch()
         self.on_statistics = None
 
     def __enter__(self) -> Self:

@@ -11,13 +11,15 @@ from devices.core import Clock, Line
 from devices.uart import Uart
 from vmm.input import SerialFeeder
 from vmm.scheduler import NS_PER_INSN, Scheduler
+from vmm.stopwatch import Stopwatch
 
 
 class FakeEngine:
     """Time, and a deadline that is met exactly."""
 
     def __init__(self) -> None:
-        self.stats = SimpleNamespace(port_io={}, mmio={}, seconds={})
+        self.stats = SimpleNamespace(port_io={}, mmio={})
+        self.watch = Stopwatch()
         self.cpu = SimpleNamespace()
         self.insns = 0
         self.idle_ns = 0

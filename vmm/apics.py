@@ -92,6 +92,7 @@ class Apics:
     def _attach(self, device: Device) -> None:
         """Let a device answer at its physical addresses, at the exact time."""
         (window,) = device.mmio()
+        timed = self._scheduler.timed
 
         def read(offset: int, size: int) -> int:
             self._clock.now = self._engine.now
@@ -104,4 +105,4 @@ class Apics:
             window.write(offset, size, value)
             self._scheduler.memory_accessed(device)
 
-        self._engine.physical.add_device(window.base, window.size, read, write)
+        self._engine.physical.add_device(window.base, window.size, timed(device, read), timed(device, write))

@@ -180,7 +180,8 @@ class Board:
     def _map_memory(self) -> None:
         physical = self._engine.physical
         (window,) = self.vga.mmio()
-        physical.add_device(VGA_WINDOW, VGA_WINDOW_SIZE, window.read, window.write, exact=False)
+        timed, vga = self.scheduler.timed, self.vga
+        physical.add_device(VGA_WINDOW, VGA_WINDOW_SIZE, timed(vga, window.read), timed(vga, window.write), exact=False)
         self._on_window(self.vga.window)
 
     def _on_window(self, window: Window) -> None:

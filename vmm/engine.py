@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from time import perf_counter
 
 from cache.cache import Placed, TranslationCache, Way
 from cache.tables import LookupTables
@@ -51,6 +50,7 @@ class Engine:
         self.host = host
         self.physical = physical
         self.stats = stats
+        self.watch = host.watch
         self.mmu = Mmu(host, physical)
         self.cpu = VCpu(host.block, self.mmu)
         self.mmu.attach(self.cpu)
@@ -71,7 +71,7 @@ class Engine:
         self.cache = TranslationCache(
             host.code[room:], layout.TC_BASE + room, tc_size, tables, host.discard, chaining=chaining
         )
-        self.fragments = Fragments(host, self.cpu, self.mmu, physical, self.cache, stats, self._quads)
+        self.fragments = Fragments(host, self.cpu, self.mmu, physical, self.cache, self._quads)
         self.contexts = self.fragments.contexts
         self._stores: dict[int, int] = {}
         self._ends: list[Callable[[], None]] = []
@@ -91,6 +91,7 @@ class Engine:
         self.on_halt: Callable[[], None] = lambda: None
         host.on_exit = self._on_exit
         host.on_fault = self._on_fault
+        self._accounts = {name: self.watch.account("callout", name) for name in HANDLERS}
         self._exit_kinds: dict[str, Callable[[Way], None]] = {
             "direct": self._exit_direct,
             "callout": self._exit_callout,
@@ -252,6 +253,7 @@ class Engine:
         return bool(self.cpu.eflags & RF) and self._returned == self.budget.insns
 
     def _interrupt(self, vector: int, kind: int) -> None:
+        before = self.watch.enter(self.watch.interrupt)
         self.stats.interrupts[vector] += 1
         cpu = self.cpu
         if cpu.eflags & RF and not self._resume_flag():
@@ -259,9 +261,11 @@ class Engine:
         cpu.next_eip = cpu.eip
         interrupts.deliver(cpu, vector, None, kind)
         cpu.eip = cpu.next_eip
+        self.watch.enter(before)
 
     def _deliver(self, fault: GuestFault) -> None:
         """Deliver an exception with CS:EIP of the instruction."""
+        before = self.watch.enter(self.watch.interrupt)
         self.stats.interrupts[fault.vector] += 1
         if fault.vector == PAGE_FAULT:
             self.stats.true_faults += 1
@@ -269,6 +273,7 @@ class Engine:
         cpu.next_eip = cpu.eip
         interrupts.deliver_fault(cpu, fault)
         cpu.eip = cpu.next_eip
+        self.watch.enter(before)
 
     # Exits -------------------------------------------------------------------------------------------------------
 
@@ -321,8 +326,7 @@ class Engine:
         self.stats.callouts[name] += 1
         cpu.next_eip = cpu.eip + insn.length & 0xFFFF_FFFF
         stepping = self.contexts.mode.step
-        seconds = self.stats.seconds
-        start, device = perf_counter(), seconds["device"]
+        before = self.watch.enter(self._accounts[name])
         self.mmu.hits = 0
         try:
             HANDLERS[name](cpu, insn)
@@ -338,7 +342,7 @@ class Engine:
                 self._returned = self.budget.insns
             elif name in REPEATED and (load := segment_load(cpu, insn)) is not None:
                 self.contexts.learn(*load)
-        seconds["callout"] += perf_counter() - start - (seconds["device"] - device)
+        self.watch.enter(before)
 
     def _exit_guest_fault(self, way: Way) -> None:
         """A check in emitted code failed: a segment limit or a right."""
@@ -388,6 +392,7 @@ class Engine:
         self._resume(None)
 
     def _on_page_fault(self, linear: int, write: bool) -> None:
+        self.watch.enter(self.watch.fault)  # until emitted code runs again
         try:
             outcome = self.mmu.fill(linear, write, self.contexts.mode.user)
         except GuestFault as fault:

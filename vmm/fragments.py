@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
 from typing import NamedTuple
 
 from lru import LRU
@@ -19,7 +18,6 @@ from vmm.errors import GuestFault
 from vmm.host import PAGE, Host
 from vmm.mmu import Mmu, Space
 from vmm.physical import PhysicalMemory
-from vmm.stats import Stats
 from vmm.vcpu import VCpu
 
 SINGLE, STEP = 1 << 24, 1 << 25
@@ -54,14 +52,13 @@ class Fragments:
         mmu: Mmu,
         physical: PhysicalMemory,
         cache: TranslationCache,
-        stats: Stats,
         quads: memoryview,
     ) -> None:
         self._cpu = cpu
         self._mmu = mmu
         self._physical = physical
         self.cache = cache
-        self._seconds = stats.seconds
+        self._stopwatch = host.watch
         self._quads = quads
         self._translator = Translator()
         self.contexts = Contexts(host, cpu, mmu, cache.tables, quads)
@@ -206,7 +203,14 @@ class Fragments:
         return placed
 
     def _translate(self, key: Key, max_insns: int = MAX_INSNS, single_block: bool = False, keep: bool = True) -> Placed:
-        start = perf_counter()
+        watch = self._stopwatch
+        before = watch.enter(watch.translate)
+        try:
+            return self._insert(key, max_insns, single_block, keep)
+        finally:
+            watch.enter(before)
+
+    def _insert(self, key: Key, max_insns: int, single_block: bool, keep: bool) -> Placed:
         _, eip, physical = key
         cpu, mode, mmu = self._cpu, self.contexts.mode, self._mmu
         if key[0] & STEP:
@@ -247,7 +251,6 @@ class Fragments:
         placed = self.cache.insert(key, fragment, following[0] if straddles else -1, keep)
         if keep and not key[0] >> 24 and not mode.step and not mmu.breakpoints.code:
             self._chain_ahead(placed)
-        self._seconds["translate"] += perf_counter() - start
         return placed
 
     def _make(

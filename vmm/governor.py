@@ -31,18 +31,13 @@ class Governor:
         self._wall = wall
         self._wall_start = wall()
         self._guest_start = now()
-        self.slept = 0.0
-        """Seconds."""
 
     def _wall_ns(self) -> int:
         """Guest time as the wall has it."""
         return self._guest_start + int((self._wall() - self._wall_start) * SECOND)
 
     def _sleep(self, nanoseconds: int) -> bool:
-        start = self._wall()
-        woken = self._wait(min(nanoseconds / SECOND, LONGEST_WAIT))
-        self.slept += self._wall() - start
-        return woken
+        return self._wait(min(nanoseconds / SECOND, LONGEST_WAIT))
 
     def pace(self) -> None:
         """A busy guest has come this far: wait for the wall if that is behind."""

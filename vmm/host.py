@@ -24,6 +24,7 @@ from unicorn.unicorn_py3.unicorn import uclib
 
 from translator import layout
 from vmm import exitchecks
+from vmm.stopwatch import Stopwatch
 
 PAGE = 4096
 FRAMES = 0x1_0000_0000
@@ -102,7 +103,15 @@ class Host:
     host exception, with the error code and CR2 of a page fault.
     """
 
-    def __init__(self, ram_size: int, tc_size: int, tables: int = 64, lookup_tables: int = 64) -> None:
+    def __init__(
+        self,
+        ram_size: int,
+        tc_size: int,
+        tables: int = 64,
+        lookup_tables: int = 64,
+        watch: Stopwatch | None = None,
+    ) -> None:
+        self.watch = watch or Stopwatch()
         self.uc = Uc(UC_ARCH_X86, UC_MODE_64)
         uclib.uc_ctl(self.uc._uch, _BUFFER_SIZE, ctypes.c_uint32(_ENGINE_CODE))
         self._word = ctypes.c_uint64()
@@ -305,6 +314,8 @@ class Host:
             return default
 
     def _on_interrupt(self, handle: int, number: int, data: int) -> None:
+        watch = self.watch
+        watch.enter(watch.exit)
         try:
             if number == EXIT_VECTOR:
                 self.on_exit()
@@ -313,6 +324,7 @@ class Host:
         except BaseException as failure:  # noqa: BLE001 - nothing raised inside a callback may be lost: run() raises it
             self.failure = failure
             self.uc.emu_stop()
+        watch.enter(watch.tc)
 
     def _on_invalid(self, uc: Uc, data: object) -> bool:
         try:
@@ -345,6 +357,7 @@ class Host:
     def run(self, start: int) -> None:
         """Execute from host address *start* until ``stop``; raises whatever a callback raised."""
         self.failure = None
+        before = self.watch.enter(self.watch.tc)
         try:
             self.uc.emu_start(start, _NOWHERE)
         except UcError as error:
@@ -352,6 +365,8 @@ class Host:
                 raise RuntimeError(
                     f"the host engine stopped: {error} at {self.uc.reg_read(x86.UC_X86_REG_RIP):#x}"
                 ) from error
+        finally:
+            self.watch.enter(before)
         if self.failure is not None:
             raise self.failure
 

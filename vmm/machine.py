@@ -30,6 +30,7 @@ from vmm.physical import PhysicalMemory
 from vmm.result import RunResult
 from vmm.signals import Interrupts
 from vmm.stats import Stats
+from vmm.stopwatch import Stopwatch
 
 ACPI_S5 = 0
 
@@ -46,10 +47,12 @@ class Machine:
     """
 
     def __init__(self, config: MachineConfig | None = None, **settings: Any) -> None:
+        self.watch = Stopwatch()
+        """Where wall time goes."""
         self.config, kind = with_medium(configure(config or QUIET, **settings))
         config = self.config
         self.stats = Stats(tc_capacity_bytes=config.tc_size)
-        self._host = Host(config.memory, config.tc_size)
+        self._host = Host(config.memory, config.tc_size, watch=self.watch)
         physical = PhysicalMemory(self._host, config.memory)
         self.engine = Engine(self._host, physical, self.stats, config.tc_size, config.chaining)
         self.board = Board(self.engine, config)
@@ -62,7 +65,6 @@ class Machine:
         self._reset_wanted = False
         self._limits = Limits()
         self._until: Callable[[Machine], bool] | None = None
-        self._seconds = 0.0
         self._closed = False
         self._interrupts = Interrupts(self.engine.stop)
         realtime = config.realtime
@@ -78,6 +80,7 @@ class Machine:
         self.registers = Registers(self.engine.cpu)
         self._wire()
         self._power_on()
+        self.watch.enter(self.watch.outside)
 
     def _wire(self) -> None:
         board = self.board
@@ -155,21 +158,20 @@ class Machine:
             return self._report(0.0)
         self._result = None
         start = perf_counter()
+        self.watch.enter(self.watch.exit)
         config, insns = self.config, self.engine.insns
         self._limits = Limits.of(insns, max_insns, timeout, config.max_insns, config.timeout)
         self.board.scheduler.last_insn = self._limits.last_insn
-        governor = self._governor = Governor(lambda: self.engine.now, self._sleep) if self._realtime else None
+        self._governor = Governor(lambda: self.engine.now, self._sleep) if self._realtime else None
         try:
             with self._watching(until), self._interrupts:
                 self._run()
+            self.watch.enter(self.watch.chores)
             self.frontend.look()
         finally:
-            seconds = perf_counter() - start
-            self._seconds += seconds
-            if governor is not None:
-                self.stats.seconds["idle"] += governor.slept
+            self.watch.enter(self.watch.outside)
             self._fill_statistics()
-        return self._report(seconds)
+        return self._report(perf_counter() - start)
 
     @contextmanager
     def _watching(self, until: str | Callable[[Machine], bool] | None) -> Iterator[None]:
@@ -252,7 +254,10 @@ class Machine:
     def _sleep(self, seconds: float) -> bool:
         if self._limits.deadline is not None:
             seconds = min(seconds, max(self._limits.deadline - perf_counter(), 0))
-        return self.frontend.wait(seconds, self._interrupts.wake)
+        before = self.watch.enter(self.watch.idle)
+        woken = self.frontend.wait(seconds, self._interrupts.wake)
+        self.watch.enter(before)
+        return woken
 
     def _wait(self, nanoseconds: int) -> int | None:
         """HLT for *nanoseconds* of guest time (``Scheduler.wait``)."""
@@ -284,8 +289,14 @@ class Machine:
         stats.invalidations.clear()
         stats.invalidations.update(counters.invalidations)
         stats.hidden_faults = self.engine.mmu.hidden_faults
-        spent = stats.seconds
-        spent["tc"] = self._seconds - spent["translate"] - spent["callout"] - spent["device"] - spent["idle"]
+        self._fill_seconds()
+
+    def _fill_seconds(self) -> None:
+        stats, watch = self.stats, self.watch
+        stats.seconds.update(watch.parts())
+        stats.callout_seconds.update(watch.details("callout"))
+        stats.device_seconds.update(watch.details("device"))
+        stats.wall_seconds = watch.total
 
     # Hooks and the end -----------------------------------------------------------------------------------------
 
@@ -309,8 +320,11 @@ class Machine:
         if self._closed:
             return
         self._closed = True
+        self.watch.enter(self.watch.setup)
         self._hooks.close()
         self.frontend.close()
         for backend in self.board.backends:
             backend.flush()
         self._host.close()
+        self.watch.enter(self.watch.outside)
+        self._fill_seconds()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from time import perf_counter
 
 from devices.bus import PortBus
 from devices.core import NEVER, Clock, Device
 from translator.unit import MAX_INSNS
 from vmm.engine import Engine
+from vmm.stopwatch import Account, P, R, Stopwatch
 
 NS_PER_INSN = 8
 CHORE_NS = 8_000_000
@@ -18,6 +18,18 @@ SLACK_NS = MAX_INSNS * NS_PER_INSN
 PORT_NS = 1_000
 """What IN and OUT take besides the instruction, as on an ISA bus at 8 MHz: a guest that polls a port until some time
 has passed needs no more polls here than on a PC."""
+
+
+class _Accounts(dict[Device | None, Account]):
+    """Whose time an access is; nobody's, if no device answers."""
+
+    def __init__(self, watch: Stopwatch) -> None:
+        super().__init__()
+        self._watch = watch
+
+    def __missing__(self, device: Device | None) -> Account:
+        account = self[device] = self._watch.account("device", device.name if device else "nobody")
+        return account
 
 
 class Scheduler:
@@ -47,7 +59,8 @@ class Scheduler:
         self.deaf: Callable[[], bool] = lambda: False
         self._port_io = engine.stats.port_io
         self._mmio = engine.stats.mmio
-        self._seconds = engine.stats.seconds
+        self._watch = engine.watch
+        self._accounts = _Accounts(self._watch)
         engine.on_deadline = self.on_deadline
         engine.on_halt = self.on_halt
         engine.cpu.ports = self
@@ -62,24 +75,24 @@ class Scheduler:
 
     def read(self, port: int, size: int) -> int:
         """IN."""
-        start = perf_counter()
         engine = self._engine
         device = self._bus.owner[port]
+        before = self._watch.enter(self._accounts[device])
         self._clock.now = engine.now
         value = self._bus.read(port, size)
         self._accessed(device)
-        self._seconds["device"] += perf_counter() - start
+        self._watch.enter(before)
         return value
 
     def write(self, port: int, size: int, value: int) -> None:
         """OUT."""
-        start = perf_counter()
         engine = self._engine
         device = self._bus.owner[port]
+        before = self._watch.enter(self._accounts[device])
         self._clock.now = engine.now
         self._bus.write(port, size, value)
         self._accessed(device)
-        self._seconds["device"] += perf_counter() - start
+        self._watch.enter(before)
 
     def _accessed(self, device: Device | None) -> None:
         """Let the time of a bus cycle pass, and ask the device for its next event again."""
@@ -98,6 +111,10 @@ class Scheduler:
             self._arm()
         else:
             budget.elapse(PORT_NS)
+
+    def timed(self, device: Device, call: Callable[P, R]) -> Callable[P, R]:
+        """A function of *device*, with its time charged to it."""
+        return self._watch.timed(self._accounts[device], call)
 
     def memory_accessed(self, device: Device) -> None:
         """A device answered at a physical address: it may have its next event at another time.
@@ -136,6 +153,7 @@ class Scheduler:
     def on_deadline(self) -> None:
         """Guest time has come to an event, the chores or the end."""
         engine = self._engine
+        before = self._watch.enter(self._watch.schedule)
         self._run_devices()
         if self.sample_at is not None and engine.insns >= self.sample_at:
             self.sample()
@@ -143,17 +161,22 @@ class Scheduler:
         if over or engine.now + SLACK_NS >= self._chores_at:
             self._do_chores()
         self._arm()
+        self._watch.enter(before)
 
     def _do_chores(self) -> None:
         self._chores_at = self._engine.now + CHORE_NS
+        before = self._watch.enter(self._watch.chores)
         self.chores()
+        self._watch.enter(before)
 
     def _run_devices(self) -> None:
         now = self._clock.now = self._engine.now
         times = self._times
         for device, time in times.items():
             if time <= now:
+                before = self._watch.enter(self._accounts[device])
                 device.advance()
+                self._watch.enter(before)
         for device in times:  # any of them: one acts on another, as the far end of a line on its serial port
             times[device] = max(device.next_event(), now + 1)
 

@@ -2,7 +2,7 @@
 
 ``Stats`` holds the counters as plain attributes and dictionaries, so that the hot paths say
 ``stats.evictions += 1`` and ``stats.callouts["cli"] += 1``.  What is computed from others is in
-``DERIVED``.  Everything but ``seconds`` is the same in every run of the same machine.
+``DERIVED``.  Everything but seconds is the same in every run of the same machine.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from vmm.files import write_whole
+from vmm.stopwatch import PARTS
+
+_PARTS = "; ".join(f"{part}: {what}" for part, what in PARTS.items())
 
 Value = int | float | dict[str, int] | dict[str, float]
 
@@ -48,6 +51,10 @@ def _family(unit: str, label: str, text: str) -> Any:
     return field(default_factory=Counter, metadata=_declare(unit, text, label))
 
 
+def _seconds(label: str, text: str) -> Any:
+    return field(default_factory=dict, metadata=_declare("seconds", text, label, deterministic=False))
+
+
 @dataclass(slots=True)
 class Stats:
     """The counters of one run.  A family is a ``Counter``: a key that never came reads as 0."""
@@ -77,8 +84,16 @@ class Stats:
     port_io: Counter[str] = _family("accesses", "device", "IN and OUT, by the device that answers.")
     mmio: Counter[str] = _family("accesses", "device", "Accesses to memory-mapped registers, by device.")
     seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("tc", "translate", "callout", "device", "idle"), 0.0),
-        metadata=_declare("seconds", "Wall time: where it went.", label="part", deterministic=False),
+        default_factory=lambda: dict.fromkeys(PARTS, 0.0),
+        metadata=_declare("seconds", f"Wall time: where it went. {_PARTS}.", label="part", deterministic=False),
+    )
+    callout_seconds: dict[str, float] = _seconds("kind", "The part callout of seconds, by mnemonic.")
+    device_seconds: dict[str, float] = _seconds("device", "The part device of seconds, by device.")
+    wall_seconds: float = field(
+        default=0.0,
+        metadata=_declare(
+            "seconds", "Wall time of the machine: its making, its runs, its end, not between.", deterministic=False
+        ),
     )
 
     def as_dict(self, deterministic: bool = False) -> dict[str, Value]:

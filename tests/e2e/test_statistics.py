@@ -37,6 +37,15 @@ def test_where_all_exits_went(boot: Outcome) -> None:
     assert sum(ports.values()) >= single, "INS and OUTS make more than one access"
 
 
+def test_where_all_time_went(boot: Outcome) -> None:
+    stats, rounding = boot.stats, 1e-4
+    assert sum(stats["seconds"].values()) == pytest.approx(stats["wall_seconds"], abs=rounding)
+    for part, details in (("callout", "callout_seconds"), ("device", "device_seconds")):
+        assert sum(stats[details].values()) == pytest.approx(stats["seconds"][part], abs=rounding)
+    assert set(stats["callout_seconds"]) == set(stats["callouts"])
+    assert set(stats["port_io"]) <= set(stats["device_seconds"])
+
+
 def test_the_cache_adds_up(boot: Outcome) -> None:
     stats = boot.stats
     assert stats["tc_fragments"] == stats["translations"] - stats["evictions"] - sum(stats["invalidations"].values())

@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from time import perf_counter, process_time
 
 from vmm.errors import ExitStatus, UsageError, VmmError
 
@@ -32,8 +33,14 @@ commands:
 """
 
 
+began = 0.0
+"""When the command did, by ``perf_counter``; the process with it, if it is the process's own."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (``sys.argv`` if None) and return its exit status.  Raises nothing."""
+    global began
+    began = perf_counter() - (process_time() if arguments is None else 0.0)
     try:
         return _dispatch(sys.argv[1:] if arguments is None else list(arguments))
     except VmmError as error:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from vmm import cli
 from vmm.cli.options import RUN_OPTIONS, Draft
 from vmm.cli.parse import parse, print_help
 from vmm.errors import UsageError, VmmError
@@ -43,10 +46,12 @@ def _run(draft: Draft, config: MachineConfig) -> RunResult:
     """Run the machine; the statistics come out whatever happens, and after the terminal was put back."""
     from vmm.machine import Machine
 
+    atexit.register(gc.freeze)  # else Python looks through all that was translated once more
     stats: Stats | None = None
     try:
         with Machine(config) as machine:
             stats = machine.stats
+            machine.watch.began(cli.began)
             machine.on_statistics = lambda: _print_stats(machine.stats)
             return machine.run()
     finally:
