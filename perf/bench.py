@@ -16,7 +16,7 @@ from perf import boots, compute, nano
 from perf.comparison import Comparison
 from perf.kernels.build import KERNELS, BuildError
 from perf.operations.build import OPERATIONS
-from perf.peers import Peer
+from perf.peer import Peer
 from perf.suite import ROUNDS, machines_of, pick
 from vmm.config import check_output
 from vmm.errors import ExitStatus, ImageError, UsageError

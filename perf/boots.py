@@ -20,7 +20,8 @@ from time import perf_counter
 from typing import Any
 
 from perf.comparison import Comparison
-from perf.peers import Ours, Peer, PeerError, Qemu
+from perf.peer import Peer, PeerError
+from perf.peers import Ours, Qemu
 from perf.suite import ROUNDS, finish, machines_of
 from vmm import guests
 from vmm.cpio import Archive
@@ -106,7 +107,7 @@ def run_ours(boot: Boot, folder: Path) -> tuple[float, dict[str, Any]]:
 
 def run_qemu(boot: Boot, qemu: Qemu) -> float:
     """Seconds of one run of QEMU's TCG.  Raises ``PeerError``."""
-    command = [qemu.command, "-accel", "tcg", "-M", "pc", "-cpu", "pentium3", *boot.options]
+    command = [qemu.command_name, "-accel", "tcg", "-M", "pc", "-cpu", "pentium3", *boot.options]
     command += ["-display", "none", "-serial", "null", "-nodefaults", "-no-reboot"]
     return _time(command, qemu.name)
 

@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from perf.kernels.build import KERNELS, BuildError, build
-from perf.peers import Ours, Peer, PeerError
+from perf.peer import Peer, PeerError
+from perf.peers import Ours
 from perf.significance import Verdict, judge
 from perf.suite import pick
 from vmm.config import check_output

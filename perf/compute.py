@@ -13,8 +13,8 @@ from pathlib import Path
 
 from perf.comparison import Comparison
 from perf.kernels.build import KERNELS, build
-from perf.peers import Peer, PeerError
-from perf.suite import ROUNDS, choose, finish
+from perf.peer import Peer, PeerError
+from perf.suite import ROUNDS, choose, finish, in_turn
 
 QUICK = ("fib", "records", "strings")
 """A few kernels of different kinds, for a first impression."""
@@ -26,11 +26,11 @@ def compare(
     """Run every kernel on every machine, in turn, *rounds* times; all must print the same.  Raises ``BuildError``."""
     result = Comparison("Compute kernels", "seconds", [machine.name for machine in machines])
     printed: dict[str, tuple[str, str]] = {}
-    for _ in range(rounds):
+    for able in in_turn(machines, rounds):
         for kernel in kernels:
             image = builder(kernel)
             result.values.setdefault(kernel, {})
-            for machine in machines:
+            for machine in able:
                 try:
                     run = machine.run(image)
                 except PeerError as error:

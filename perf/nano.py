@@ -16,8 +16,9 @@ from pathlib import Path
 
 from perf.comparison import Comparison
 from perf.operations.build import EMPTY, OPERATIONS, build
-from perf.peers import Ours, Peer, PeerError, Run
-from perf.suite import ROUNDS, choose, finish
+from perf.peer import Peer, PeerError, Run
+from perf.peers import Ours
+from perf.suite import ROUNDS, choose, finish, in_turn
 
 TARGET, QUICK_TARGET = 0.3, 0.08
 """Seconds that the operations of one run should take."""
@@ -91,13 +92,14 @@ def compare(
 ) -> Comparison:
     """Nanoseconds of every operation on every machine, in turn, *rounds* times.  Raises ``BuildError``."""
     result = Comparison("Nanobenchmarks", "nanoseconds", [machine.name for machine in machines], digits=1)
-    meters = [Meter(machine, target, builder) for machine in machines]
-    for _ in range(rounds):
-        for meter in meters:
+    meters = {machine.name: Meter(machine, target, builder) for machine in machines}
+    for able in in_turn(machines, rounds):
+        turn = [meters[machine.name] for machine in able]
+        for meter in turn:
             meter.next_round()
         for operation in operations:
             result.values.setdefault(operation, {})
-            for meter in meters:
+            for meter in turn:
                 name = meter.machine.name
                 if operation in EXCEPTIONS and name in WITHOUT_EXCEPTIONS:
                     continue

@@ -1,10 +1,11 @@
-"""The machines that run a compute kernel: ours, plain Unicorn, QEMU's TCG.
+"""The machines: ours, plain Unicorn, QEMU's TCG, v86, Bochs.
 
-Each is a ``Peer``: ``missing()`` says why it cannot run here, ``run(kernel)`` gives the seconds that the guest took
-without the machine's start, and what the guest printed on port E9h.
+``run(kernel)`` gives the seconds that a guest took without the machine's start, and what it printed: on port E9h, or
+on COM1 where nobody hears that.
 
 What is timed: of ours, all parts of ``seconds`` in the statistics but the machine's start and sleep;
-of Unicorn, ``emu_start``, which translates as well; of QEMU, the process less a process with the empty kernel.
+of Unicorn, ``emu_start``, which translates as well; of the others, the process less a process with the
+empty kernel.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -20,14 +20,14 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
+from perf.bochs import Bochs
 from perf.kernels.build import EMPTY, build
+from perf.peer import RAM, SECONDS, Job, Peer, PeerError, Run, options, run_process
+from perf.v86 import V86
 from vmm import loaders
 
-RAM = 64 << 20
-SECONDS = 120
-"""No kernel takes so long anywhere."""
 DEBUG_PORT, EXIT_PORT = 0xE9, 0xF4
 LINE_STATUS, TRANSMITTER_EMPTY = 0x3FD, 0x60
 EXIT_DEVICE = ("-device", "isa-debug-exit,iobase=0xf4,iosize=4")
@@ -39,69 +39,34 @@ NOT_THE_GUEST = {"setup", "idle"}
 """Parts of ``seconds`` in our statistics that are not the guest's work."""
 
 
-class PeerError(Exception):
-    """A machine did not run the kernel to its end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run of one kernel."""
-
-    seconds: float
-    output: str
-    exits: int | None = None
-    """Exits from translated code to the monitor, if the machine tells."""
-
-
-class Peer(Protocol):
-    """A machine."""
-
-    name: str
-
-    def missing(self) -> str | None:
-        """Why the machine cannot run here, or ``None``."""
-
-    def run(self, kernel: Path) -> Run:
-        """Run the multiboot image *kernel*.  Raises ``PeerError``."""
-
-
-def run_process(command: list[str], name: str, folder: Path | None = None) -> tuple[float, str]:
-    """Wall seconds and standard error of a process that ends by the kernel's exit port.  Raises ``PeerError``."""
-    start = perf_counter()
-    try:
-        result = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False, cwd=folder
-        )
-    except subprocess.TimeoutExpired:
-        raise PeerError(f"{name} took more than {SECONDS} s") from None
-    seconds = perf_counter() - start
-    errors = result.stderr.decode(errors="replace").strip()
-    if result.returncode != EXIT_STATUS:
-        last = errors.splitlines()[-1] if errors else "it says nothing"
-        raise PeerError(f"{name} ended with status {result.returncode}: {last}")
-    return seconds, errors
-
-
 @dataclass
 class Ours:
     """The ``vmm`` command of the checkout in *folder* (the current one if ``None``)."""
 
     name: str = "vmm"
     folder: Path | None = None
+    technique: str = ""
+    """``vmm run --technique``; nothing: the default."""
 
     def missing(self) -> str | None:
         return None
+
+    def _vmm(self) -> list[str]:
+        return [sys.executable, "-m", "vmm", "run", *(("--technique", self.technique) if self.technique else ())]
+
+    def command(self, job: Job, folder: Path) -> list[str]:
+        return [*self._vmm(), *options(job, f"{job.memory}M"), "-display", "none", "-serial", "stdio", "-no-reboot"]
 
     def run(self, kernel: Path) -> Run:
         with tempfile.TemporaryDirectory() as folder:
             report, log = Path(folder) / "stats.json", Path(folder) / "log"
             settings = ["-m", f"{RAM >> 20}M", "-display", "none", "-serial", "null", "-no-reboot"]
             outputs = ["-debugcon", f"file:{log}", "--stats-json", str(report)]
-            command = [sys.executable, "-m", "vmm", "run", *settings, *outputs, *EXIT_DEVICE, "-kernel", str(kernel)]
-            run_process(command, self.name, self.folder)
+            command = [*self._vmm(), *settings, *outputs, *EXIT_DEVICE, "-kernel", str(kernel)]
+            run_process(command, self.name, EXIT_STATUS, self.folder)
             stats = json.loads(report.read_text())
             seconds = sum(spent for part, spent in stats["seconds"].items() if part not in NOT_THE_GUEST)
-            return Run(seconds, log.read_text(), sum(stats["exits"].values()))
+            return Run(seconds, log.read_text().strip(), sum(stats["exits"].values()))
 
 
 @dataclass
@@ -109,20 +74,34 @@ class Qemu:
     """QEMU's TCG, less its start: the median of a few runs of the empty kernel."""
 
     name: str = "qemu"
-    command: str = "qemu-system-i386"
+    command_name: str = "qemu-system-i386"
     starts: list[float] = field(default_factory=list)
     """Seconds of the runs of the empty kernel so far: one more before each run of another."""
 
     def missing(self) -> str | None:
-        return None if shutil.which(self.command) else f"{self.command} is not installed"
+        return None if shutil.which(self.command_name) else f"{self.command_name} is not installed"
+
+    def command(self, job: Job, folder: Path) -> list[str]:
+        settings = ("-accel", "tcg", "-M", "pc", "-cpu", "pentium3", "-nodefaults", "-no-reboot", "-snapshot")
+        return [
+            self.command_name,
+            *settings,
+            *options(job, str(job.memory)),
+            "-vga",
+            "std",
+            "-display",
+            "none",
+            "-serial",
+            "stdio",
+        ]
 
     def _wall(self, kernel: Path) -> Run:
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "log"
             settings = ["-accel", "tcg", "-m", str(RAM >> 20), "-display", "none", "-nic", "none", "-no-reboot"]
-            outputs = ["-serial", "null", "-debugcon", f"file:{log}", *EXIT_DEVICE]
-            seconds, _ = run_process([self.command, *settings, *outputs, "-kernel", str(kernel)], self.name)
-            return Run(seconds, log.read_text())
+            outputs = ["-serial", "null", "-debugcon", f"file:{log}", *EXIT_DEVICE, "-kernel", str(kernel)]
+            seconds, _ = run_process([self.command_name, *settings, *outputs], self.name, EXIT_STATUS)
+            return Run(seconds, log.read_text().strip())
 
     def run(self, kernel: Path) -> Run:
         self.starts.append(self._wall(build(EMPTY)).seconds)
@@ -168,7 +147,7 @@ class Unicorn:
         seconds = perf_counter() - start
         if not ended:
             raise PeerError(f"{self.name} did not reach the kernel's end in {SECONDS} s")
-        return Run(seconds, output.decode())
+        return Run(seconds, output.decode().strip())
 
 
 class UnicornMemory:
@@ -183,5 +162,5 @@ class UnicornMemory:
 
 def peers() -> dict[str, Peer]:
     """All peers by name."""
-    machines: tuple[Peer, ...] = (Ours(), Unicorn(), Qemu())
+    machines: tuple[Peer, ...] = (Ours(), Ours("vmm-all", technique="bt-all"), Unicorn(), Qemu(), V86(), Bochs())
     return {peer.name: peer for peer in machines}

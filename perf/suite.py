@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from perf.comparison import Comparison
 from perf.kernels.build import BuildError
-from perf.peers import Peer, peers
+from perf.peer import Peer
+from perf.peers import peers
 from vmm.config import check_output
 from vmm.errors import UsageError
 from vmm.files import write_whole
 
 ROUNDS = 3
+SLOW = {"bochs"}
+"""Machines that run in the first round only: an interpreter's figures take long and are steady."""
 
 
 def pick(given: str, known: Sequence[str], what: str) -> list[str]:
@@ -44,6 +47,12 @@ def machines_of(given: str | None) -> list[Peer]:
     if not found:
         raise UsageError("none of the machines is installed")
     return found
+
+
+def in_turn(machines: Sequence[Peer], rounds: int) -> Iterator[list[Peer]]:
+    """The machines of each round, in the order in which they run."""
+    for round_ in range(rounds):
+        yield [machine for machine in machines if not round_ or machine.name not in SLOW]
 
 
 def choose(items: str, known: Sequence[str], machines: str | None, rounds: int) -> tuple[list[str], list[Peer]]:

@@ -17,7 +17,8 @@ from perf import bench, boots, compute, nano, suite
 from perf.comparison import Comparison
 from perf.kernels.build import BuildError
 from perf.operations.build import EMPTY, OPERATIONS, UNROLLED, build
-from perf.peers import PeerError, Qemu, Run
+from perf.peer import PeerError, Run
+from perf.peers import Qemu
 from vmm import cli
 from vmm.errors import UsageError
 from vmm.loaders import Image, Kind, recognise

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from perf import compare
-from perf.peers import PeerError, Run
+from perf.peer import PeerError, Run
 from perf.significance import judge
 
 ROOT = Path(__file__).parents[1]

@@ -26,7 +26,12 @@ def _set(name: str, make: Callable[[str], object] = str) -> Callable[[Settings, 
 _OPTIONS: tuple[Option[Settings], ...] = (
     Option(("suite",), "NAMES", "of compute, nano, boots, separated by commas (all)", _set("suites")),
     Option(("rounds",), "N", "how often each is run; medians are printed (3)", _rounds),
-    Option(("peers",), "NAMES", "of vmm, unicorn, qemu, separated by commas (all that are installed)", _set("peers")),
+    Option(
+        ("peers",),
+        "NAMES",
+        "of vmm, vmm-all (--technique bt-all), unicorn, qemu, v86, bochs (all that are installed)",
+        _set("peers"),
+    ),
     Option(("quick",), "", "one round, fewer and shorter runs: less exact", _set("quick", lambda _: True)),
     Option(("json",), "FILE", "write all figures to FILE", _set("json", Path)),
     Option(("chart",), "FILE", "write a bar chart of the ratios to FILE, a PNG", _set("chart", Path)),
