@@ -14,7 +14,7 @@ help:
 	@echo 'make run      set up, fetch the guests, boot Debian's kernel to a shell, print the statistics'
 	@echo 'make test     set up, fetch the guests, run all tests'
 	@echo 'make check    ruff, mypy --strict, and all tests'
-	@echo 'make bench    vmm bench: speed, ours beside plain Unicorn and QEMU'
+	@echo 'make bench    vmm bench: speed, ours beside plain Unicorn, QEMU, v86 and Bochs'
 	@echo 'make fuzz     SEED=1 COUNT=1000000 JOBS=2: random programs against plain Unicorn and the real CPU'
 	@echo 'make setup    Debian packages that tests need, and .venv with the vmm command in it'
 	@echo 'make clean    remove what was made here (not the fetched guests: vmm doctor says where they are)'

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from perf import boots, compute, nano
+from perf import boots, compute, macro, nano, scale, startup
 from perf.comparison import Comparison
 from perf.kernels.build import KERNELS, BuildError
 from perf.operations.build import OPERATIONS
@@ -48,7 +48,14 @@ def _nano(machines: Sequence[Peer], rounds: int, quick: bool) -> Comparison:
     return nano.compare(OPERATIONS, machines, rounds, nano.QUICK_TARGET if quick else nano.TARGET)
 
 
-SUITES: dict[str, Suite] = {"compute": _compute, "nano": _nano, "boots": boots.compare}
+SUITES: dict[str, Suite] = {
+    "startup": startup.compare,
+    "compute": _compute,
+    "nano": _nano,
+    "scale": scale.compare,
+    "boots": boots.compare,
+    "macro": macro.compare,
+}
 
 
 def bench(settings: Settings) -> int:

@@ -24,7 +24,8 @@ vgaromimage: file={vgabios}
 megs: {memory}
 cpu: model=p3_katmai
 clock: sync=none
-ata0-master: type=cdrom, path={cdrom}, status=inserted
+ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15
+ata1-master: type=cdrom, path={cdrom}, status=inserted
 {disk}
 boot: cdrom
 com1: enabled=1, mode=file, dev=/dev/stdout
@@ -37,7 +38,7 @@ info: action=ignore
 debug: action=ignore
 """
 """Nobody has to look at the display (timeout); without the dummies a host without sound makes it crash."""
-DISK = "ata1-master: type=disk, path={disk}, mode=volatile, cylinders=0"
+DISK = "ata0-master: type=disk, path={disk}, mode=flat, cylinders=0"
 BIOS_128K, VGABIOS = "bios.bin", "vgabios-stdvga.bin"
 CONTINUE = "c\n"
 """For a Bochs with its debugger, which waits for a command."""

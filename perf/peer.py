@@ -7,7 +7,8 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -31,6 +32,8 @@ class Run:
     output: str
     exits: int | None = None
     """Exits from translated code to the monitor, if the machine tells."""
+    translations: int | None = None
+    """Units translated, if the machine tells."""
 
 
 class Peer(Protocol):
@@ -41,8 +44,8 @@ class Peer(Protocol):
     def missing(self) -> str | None:
         """Why the machine cannot run here, or ``None``."""
 
-    def run(self, kernel: Path) -> Run:
-        """Run the multiboot image *kernel*.  Raises ``PeerError``."""
+    def run(self, kernel: Path, memory: int = RAM) -> Run:
+        """Run the multiboot image *kernel* with *memory* bytes of RAM.  Raises ``PeerError``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +58,15 @@ class Job:
     memory: int = 128
     """MiB."""
     multiboot: bool = False
+    floppy: bool = False
+    """*kernel* is a diskette's image, for the BIOS; not for all machines."""
     disk: Path | None = None
     """The image of the first hard disk; it is not written to."""
 
 
 def options(job: Job, memory: str) -> list[str]:
     """The options that ours and QEMU share."""
-    given = ["-m", memory, "-kernel", str(job.kernel)]
+    given = ["-m", memory, "-fda" if job.floppy else "-kernel", str(job.kernel)]
     for option, value in (("-initrd", job.initrd), ("-append", job.append)):
         given += [option, str(value)] if value else []
     return given + (["-drive", f"file={job.disk},format=raw,snapshot=on"] if job.disk else [])
@@ -87,15 +92,33 @@ class Line:
     at: float
     """Wall seconds after the start of the process."""
     text: str
+    whole: bool = True
+    """It has ended."""
 
 
-def converse(system: System, job: Job, last: str, folder: Path, seconds: float) -> list[Line]:
-    """Run *job* until the guest has printed a line in which the regular expression *last* is found; the lines up to it.
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One run of a guest."""
+
+    lines: list[Line]
+    memory: int
+    """The most that the machine's process had in RAM, in KiB."""
+
+
+def converse(system: System, job: Job, last: str, folder: Path, seconds: float) -> Session:
+    """Run *job* until the guest has printed a line in which the regular expression *last* is found.
 
     Raises ``PeerError`` if that does not come in *seconds*.
     """
-    command = system.command(job, folder)
-    log = folder / f"{system.name}.stderr"
+    return listen(system.name, system.command(job, folder), last, folder, seconds)
+
+
+def listen(name: str, command: Sequence[str], last: str, folder: Path, seconds: float, linger: float = 0.0) -> Session:
+    """As ``converse``; the process has *linger* seconds to end by itself after that.
+
+    A line that has not ended yet is looked at too, unless *last* ends in ``$``.
+    """
+    log = folder / f"{name}.stderr"
     start = perf_counter()
     with log.open("wb") as errors:
         process = subprocess.Popen(
@@ -104,25 +127,59 @@ def converse(system: System, job: Job, last: str, folder: Path, seconds: float) 
     timer = threading.Timer(seconds, _kill, (process,))
     timer.start()
     lines: list[Line] = []
+    found = False
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
-        for raw in process.stdout:
-            lines.append(Line(perf_counter() - start, raw.decode(errors="replace").strip("\r\n\0")))
-            if re.search(last, lines[-1].text):
-                return lines
+        for line in _lines(process.stdout.fileno(), start, not last.endswith("$")):
+            if found := bool(re.search(last, line.text)):
+                lines.append(line)
+                break
+            if line.whole:
+                lines.append(line)
+        if found and linger:
+            timer.cancel()
+            timer = threading.Timer(linger, _kill, (process,))
+            timer.start()
+            process.stdout.read()
     finally:
+        late = perf_counter() - start >= seconds
+        if not linger:
+            _kill(process)
+        _, status, usage = os.wait4(process.pid, 0)
         timer.cancel()
-        _kill(process)
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-    said = [line.text for line in lines[-1:]] or log.read_text(errors="replace").splitlines()[-1:] or ["nothing"]
-    late = f" in {seconds:g} s" if perf_counter() - start >= seconds else ""
-    raise PeerError(f"{system.name} did not print {last!r}{late}; its last line: {said[0]}")
+        process.returncode = os.waitstatus_to_exitcode(status)
+        process.stdout.close()
+    if found:
+        return Session(lines, usage.ru_maxrss)
+    said = (
+        [line.text for line in lines if line.text][-1:]
+        or log.read_text(errors="replace").splitlines()[-1:]
+        or ["nothing"]
+    )
+    when = f" in {seconds:g} s" if late else ""
+    raise PeerError(f"{name} did not print {last!r}{when}; its last line: {said[0]}")
+
+
+def _lines(descriptor: int, start: float, beginnings: bool) -> Iterator[Line]:
+    """Lines as they come, and, with *beginnings*, what has come of one: a prompt ends no line."""
+    rest = b""
+    while data := os.read(descriptor, 1 << 16):
+        at = perf_counter() - start
+        *whole, rest = (rest + data).split(b"\n")
+        for raw in whole:
+            yield Line(at, _text(raw))
+        if beginnings and rest:
+            yield Line(at, _text(rest), whole=False)
+    if rest:
+        yield Line(perf_counter() - start, _text(rest))
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace").strip("\r\0")
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
 

@@ -45,28 +45,29 @@ class Ours:
 
     name: str = "vmm"
     folder: Path | None = None
-    technique: str = ""
-    """``vmm run --technique``; nothing: the default."""
+    options: tuple[str, ...] = ()
+    """More of ``vmm run``."""
 
     def missing(self) -> str | None:
         return None
 
-    def _vmm(self) -> list[str]:
-        return [sys.executable, "-m", "vmm", "run", *(("--technique", self.technique) if self.technique else ())]
+    def vmm(self) -> list[str]:
+        """The beginning of a command line."""
+        return [sys.executable, "-m", "vmm", "run", *self.options]
 
     def command(self, job: Job, folder: Path) -> list[str]:
-        return [*self._vmm(), *options(job, f"{job.memory}M"), "-display", "none", "-serial", "stdio", "-no-reboot"]
+        return [*self.vmm(), *options(job, f"{job.memory}M"), "-display", "none", "-serial", "stdio", "-no-reboot"]
 
-    def run(self, kernel: Path) -> Run:
+    def run(self, kernel: Path, memory: int = RAM) -> Run:
         with tempfile.TemporaryDirectory() as folder:
             report, log = Path(folder) / "stats.json", Path(folder) / "log"
-            settings = ["-m", f"{RAM >> 20}M", "-display", "none", "-serial", "null", "-no-reboot"]
+            settings = ["-m", f"{memory >> 20}M", "-display", "none", "-serial", "null", "-no-reboot"]
             outputs = ["-debugcon", f"file:{log}", "--stats-json", str(report)]
-            command = [*self._vmm(), *settings, *outputs, *EXIT_DEVICE, "-kernel", str(kernel)]
+            command = [*self.vmm(), *settings, *outputs, *EXIT_DEVICE, "-kernel", str(kernel)]
             run_process(command, self.name, EXIT_STATUS, self.folder)
             stats = json.loads(report.read_text())
             seconds = sum(spent for part, spent in stats["seconds"].items() if part not in NOT_THE_GUEST)
-            return Run(seconds, log.read_text().strip(), sum(stats["exits"].values()))
+            return Run(seconds, log.read_text().strip(), sum(stats["exits"].values()), stats["translations"])
 
 
 @dataclass
@@ -74,17 +75,17 @@ class Qemu:
     """QEMU's TCG, less its start: the median of a few runs of the empty kernel."""
 
     name: str = "qemu"
-    command_name: str = "qemu-system-i386"
+    program: str = "qemu-system-i386"
     starts: list[float] = field(default_factory=list)
     """Seconds of the runs of the empty kernel so far: one more before each run of another."""
 
     def missing(self) -> str | None:
-        return None if shutil.which(self.command_name) else f"{self.command_name} is not installed"
+        return None if shutil.which(self.program) else f"{self.program} is not installed"
 
     def command(self, job: Job, folder: Path) -> list[str]:
         settings = ("-accel", "tcg", "-M", "pc", "-cpu", "pentium3", "-nodefaults", "-no-reboot", "-snapshot")
         return [
-            self.command_name,
+            self.program,
             *settings,
             *options(job, str(job.memory)),
             "-vga",
@@ -95,17 +96,17 @@ class Qemu:
             "stdio",
         ]
 
-    def _wall(self, kernel: Path) -> Run:
+    def _wall(self, kernel: Path, memory: int) -> Run:
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "log"
-            settings = ["-accel", "tcg", "-m", str(RAM >> 20), "-display", "none", "-nic", "none", "-no-reboot"]
+            settings = ["-accel", "tcg", "-m", str(memory >> 20), "-display", "none", "-nic", "none", "-no-reboot"]
             outputs = ["-serial", "null", "-debugcon", f"file:{log}", *EXIT_DEVICE, "-kernel", str(kernel)]
-            seconds, _ = run_process([self.command_name, *settings, *outputs], self.name, EXIT_STATUS)
+            seconds, _ = run_process([self.program, *settings, *outputs], self.name, EXIT_STATUS)
             return Run(seconds, log.read_text().strip())
 
-    def run(self, kernel: Path) -> Run:
-        self.starts.append(self._wall(build(EMPTY)).seconds)
-        whole = self._wall(kernel)
+    def run(self, kernel: Path, memory: int = RAM) -> Run:
+        self.starts.append(self._wall(build(EMPTY), memory).seconds)
+        whole = self._wall(kernel, memory)
         return Run(max(whole.seconds - statistics.median(self.starts), 0.001), whole.output)
 
 
@@ -117,12 +118,12 @@ class Unicorn:
     def missing(self) -> str | None:
         return None if find_spec("unicorn") else "the Python package unicorn is not installed"
 
-    def run(self, kernel: Path) -> Run:
+    def run(self, kernel: Path, memory: int = RAM) -> Run:
         unicorn: Any = import_module("unicorn")  # untyped, and found missing only here
         x86_const: Any = import_module("unicorn.x86_const")
         engine = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_32)
-        engine.mem_map(0, RAM)
-        entry = loaders.load(kernel, UnicornMemory(engine), RAM)
+        engine.mem_map(0, memory)
+        entry = loaders.load(kernel, UnicornMemory(engine), memory)
         output = bytearray()
         ended = False
 
@@ -162,5 +163,12 @@ class UnicornMemory:
 
 def peers() -> dict[str, Peer]:
     """All peers by name."""
-    machines: tuple[Peer, ...] = (Ours(), Ours("vmm-all", technique="bt-all"), Unicorn(), Qemu(), V86(), Bochs())
+    machines: tuple[Peer, ...] = (
+        Ours(),
+        Ours("vmm-all", options=("--technique", "bt-all")),
+        Unicorn(),
+        Qemu(),
+        V86(),
+        Bochs(),
+    )
     return {peer.name: peer for peer in machines}

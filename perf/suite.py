@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 
 from perf.comparison import Comparison
 from perf.kernels.build import BuildError
-from perf.peer import Peer
+from perf.peer import Peer, System
 from perf.peers import peers
 from vmm.config import check_output
-from vmm.errors import UsageError
+from vmm.errors import ImageError, UsageError
 from vmm.files import write_whole
+
+M = TypeVar("M", Peer, System)
 
 ROUNDS = 3
 SLOW = {"bochs"}
@@ -49,7 +53,7 @@ def machines_of(given: str | None) -> list[Peer]:
     return found
 
 
-def in_turn(machines: Sequence[Peer], rounds: int) -> Iterator[list[Peer]]:
+def in_turn(machines: Sequence[M], rounds: int) -> Iterator[list[M]]:
     """The machines of each round, in the order in which they run."""
     for round_ in range(rounds):
         yield [machine for machine in machines if not round_ or machine.name not in SLOW]
@@ -62,13 +66,40 @@ def choose(items: str, known: Sequence[str], machines: str | None, rounds: int) 
     return pick(items, known, "benchmark"), machines_of(machines)
 
 
+def command_line(
+    name: str,
+    text: str | None,
+    measure: Callable[[Sequence[Peer], argparse.Namespace], Comparison],
+    arguments: Sequence[str] | None,
+    extend: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
+) -> int:
+    """``python -m perf.NAME``: *measure* on the machines that are asked for; the exit status, as ``finish`` has it.
+
+    *text* begins with what the suite does; *extend* may add options.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m perf.{name}", description=(text or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--peers", help="all that are installed, if not given")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter runs")
+    parser.add_argument("--json", type=Path, help="write the figures to a file as well")
+    extend(parser)
+    given = parser.parse_args(arguments)
+
+    def checked() -> Comparison:
+        if given.rounds < 1:
+            raise UsageError("--rounds: at least 1")
+        return measure(machines_of(given.peers), given)
+
+    return finish(checked, given.json)
+
+
 def finish(measure: Callable[[], Comparison], file: Path | None) -> int:
     """Measure, show, write *file*; status 0, 1 if a run failed or differed, 2 if nothing could be measured."""
     try:
         if file:
             check_output("--json", file)
         result = measure()
-    except (BuildError, UsageError) as error:
+    except (BuildError, ImageError, UsageError) as error:
         print(error, file=sys.stderr)
         return 2
     result.show(Console())

@@ -22,17 +22,19 @@ class Whole:
     def __init__(self) -> None:
         self._starts: list[float] = []
 
-    def run(self, kernel: Path) -> Run:
+    def run(self, kernel: Path, memory: int = RAM) -> Run:
         """Run the multiboot image *kernel*: seconds less those of the empty one.  Raises ``PeerError``."""
         if len(self._starts) < STARTS:
-            self._starts.append(self._wall(build(EMPTY)).seconds)
-        run = self._wall(kernel)
+            self._starts.append(self._wall(build(EMPTY), RAM).seconds)
+        run = self._wall(kernel, memory)
         return Run(max(run.seconds - statistics.median(self._starts), 0.001), run.output)
 
-    def _wall(self, kernel: Path) -> Run:
+    def _wall(self, kernel: Path, memory: int) -> Run:
         assert isinstance(self, System)
         with tempfile.TemporaryDirectory() as folder:
-            line = converse(self, Job(kernel, memory=RAM >> 20, multiboot=True), RESULT, Path(folder), SECONDS)[-1]
+            line = converse(
+                self, Job(kernel, memory=memory >> 20, multiboot=True), RESULT, Path(folder), SECONDS
+            ).lines[-1]
         found = re.search(RESULT, line.text)
         if found is None:
             raise PeerError(f"{self.name} printed {line.text!r}")

@@ -42,7 +42,7 @@ class FakePeer:
     def missing(self) -> str | None:
         return self.absent
 
-    def run(self, kernel: Path) -> Run:
+    def run(self, kernel: Path, memory: int = 0) -> Run:
         self.ran.append(kernel.name)
         if self.fails:
             raise PeerError(f"{self.name} ended with status 70")
@@ -223,18 +223,19 @@ def machines(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakePeer]:
     monkeypatch.setitem(
         bench.SUITES, "nano", lambda found, rounds, quick: nano.compare(["cpuid"], found, rounds, builder=image)
     )
-    monkeypatch.setitem(
-        bench.SUITES,
-        "boots",
-        lambda found, rounds, quick: Comparison("Boots", "seconds", [peer.name for peer in found]),
-    )
+    for name in ("startup", "scale", "boots", "macro"):
+        monkeypatch.setitem(
+            bench.SUITES,
+            name,
+            lambda found, rounds, quick, name=name: Comparison(name.title(), "seconds", [peer.name for peer in found]),
+        )
     return peers
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--suite", "disk"], "there is no suite 'disk'; there are compute, nano, boots"),
+        (["--suite", "disk"], "there is no suite 'disk'; there are startup, compute, nano, scale, boots, macro"),
         (["--peers", "vmm,bochs"], "there is no machine 'bochs'; there are vmm, unicorn, qemu"),
         (["--peers", "unicorn"], "none of the machines is installed"),
         (["--rounds", "0"], "--rounds: '0' is not a number from 1 up"),
@@ -265,10 +266,11 @@ def test_the_report(machines: dict[str, FakePeer], tmp_path: Path, capsys: pytes
     assert cli.main(["bench", "--rounds", "2", "--json", str(file)]) == 0
     said = capsys.readouterr()
     assert said.err == "unicorn is left out: it is not installed\n"
-    assert [title in said.out for title in ("Compute kernels", "Nanobenchmarks", "Boots")] == [True] * 3
+    titles = ("Startup", "Compute kernels", "Nanobenchmarks", "Scale", "Boots", "Macro")
+    assert [title in said.out for title in titles] == [True] * 6
     report = json.loads(file.read_text())
     assert report["rounds"] == 2
-    assert list(report["suites"]) == ["compute", "nano", "boots"]
+    assert list(report["suites"]) == ["startup", "compute", "nano", "scale", "boots", "macro"]
     assert report["suites"]["compute"]["ratios"] == {"qemu": {"x": 2.0}}
     assert report["suites"]["nano"]["nanoseconds"]["cpuid"]["vmm"] == pytest.approx([1e5, 1e5])
     assert report["suites"]["nano"]["geometric_means"]["qemu"] == pytest.approx(2.0)

@@ -11,7 +11,7 @@ import pytest
 
 from perf.bochs import Bochs
 from perf.kernels.build import KERNELS, build
-from perf.peer import Job, PeerError, Run, System, converse, options
+from perf.peer import Job, PeerError, Run, System, converse, listen, options
 from perf.peers import Ours, Qemu, peers
 from perf.suite import in_turn
 from perf.v86 import V86
@@ -36,9 +36,28 @@ class Script:
 
 def test_lines_up_to_the_last_and_no_more(tmp_path: Path) -> None:
     script = Script("import time\nfor n in range(3): print('line', n, end='\\r\\n'); time.sleep(0.05)\nwhile 1: pass")
-    lines = converse(script, Job(KERNEL), "e 1$", tmp_path, 20)
+    lines = converse(script, Job(KERNEL), "e 1$", tmp_path, 20).lines
     assert [line.text for line in lines] == ["line 0", "line 1"]
     assert 0 < lines[0].at < lines[1].at
+
+
+def test_a_prompt_ends_no_line(tmp_path: Path) -> None:
+    script = Script("import time\nprint('one\\nlo', end=''); time.sleep(0.1); print('gin: ', end='')\nwhile 1: pass")
+    lines = converse(script, Job(KERNEL), "login:", tmp_path, 20).lines
+    assert [line.text for line in lines] == ["one", "login: "]
+
+
+def test_a_pattern_for_a_whole_line_waits_for_it(tmp_path: Path) -> None:
+    script = Script("import time\nprint('a1', end=''); time.sleep(0.1); print('b2')\nprint('1')")
+    assert [line.text for line in converse(script, Job(KERNEL), "1$", tmp_path, 20).lines] == ["a1b2", "1"]
+
+
+def test_a_process_may_end_by_itself(tmp_path: Path) -> None:
+    source = f"import time\nprint('done', flush=True); time.sleep(0.2); open({str(tmp_path / 'left')!r}, 'w').close()"
+    session = listen("script", [sys.executable, "-c", source], "done", tmp_path, 20, linger=20)
+    assert (tmp_path / "left").exists()
+    assert session.lines[-1].text == "done"
+    assert session.memory > 1000
 
 
 @pytest.mark.parametrize(
@@ -109,7 +128,7 @@ def test_a_kernel_on_each(machine: System, tmp_path: Path) -> None:
     if reason := machine.missing():
         pytest.skip(reason)
     job = Job(build("empty"), multiboot=True)
-    assert converse(machine, job, RESULT, tmp_path, 60)[-1].text.endswith("empty 00000000")
+    assert converse(machine, job, RESULT, tmp_path, 60).lines[-1].text.endswith("empty 00000000")
 
 
 @pytest.mark.oracle

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 SOURCES = Path(__file__).parent
+SCRIPT = SOURCES / "kernel.ld"
 CACHE = SOURCES.parents[1] / "build" / "kernels"
 FLAGS = shlex.split(
     "-m32 -O2 -std=gnu11 -march=i686 -ffreestanding -nostdlib -nostdinc -static -fno-pic -no-pie "
@@ -52,11 +53,15 @@ def build(name: str) -> Path:
 
 def compile_image(name: str, flags: Sequence[str], sources: Sequence[Path], headers: Sequence[Path]) -> Path:
     """The multiboot image of *sources*, built if these, *headers* or *flags* changed.  Raises ``BuildError``."""
+    return compile_program(name, [*flags, f"-Wl,-T,{SCRIPT}"], sources, [*headers, SCRIPT])
+
+
+def compile_program(name: str, flags: Sequence[str], sources: Sequence[Path], others: Sequence[Path] = ()) -> Path:
+    """The ELF file of *sources*, built if these, the *others* or *flags* changed.  Raises ``BuildError``."""
     if not shutil.which("gcc"):
         raise BuildError("gcc is not installed")
-    script = SOURCES / "kernel.ld"
     digest = hashlib.sha256("\0".join(flags).encode())
-    for file in (*sources, *headers, script):
+    for file in (*sources, *others):
         try:
             digest.update(file.read_bytes())
         except OSError as error:
@@ -66,7 +71,7 @@ def compile_image(name: str, flags: Sequence[str], sources: Sequence[Path], head
         return target
     CACHE.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(f".{os.getpid()}")
-    command = ["gcc", *flags, f"-Wl,-T,{script}", "-o", str(partial), *map(str, sources)]
+    command = ["gcc", *flags, "-o", str(partial), *map(str, sources)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         raise BuildError(f"gcc cannot build {name}: {result.stderr.strip()}")

@@ -21,7 +21,7 @@ COMMANDS = {
     "trace": "record a run, and hold another against it",
     "rules": "print how each instruction is treated",
     "stats": "say what the statistics mean, or print those of a file",
-    "bench": "measure speed, ours beside plain Unicorn's and QEMU's",
+    "bench": "measure speed, ours beside other machines'",
     "doctor": "check what is needed to run",
 }
 """Sub-commands: ``vmm.cli.NAME`` has a function NAME(arguments) -> exit status."""

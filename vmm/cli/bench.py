@@ -1,4 +1,4 @@
-"""``vmm bench``: the benchmarks of ``perf/``, ours beside plain Unicorn and QEMU."""
+"""``vmm bench``: the benchmarks of ``perf/``, ours beside other machines'."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def _set(name: str, make: Callable[[str], object] = str) -> Callable[[Settings, 
 
 
 _OPTIONS: tuple[Option[Settings], ...] = (
-    Option(("suite",), "NAMES", "of compute, nano, boots, separated by commas (all)", _set("suites")),
+    Option(
+        ("suite",), "NAMES", "of startup, compute, nano, scale, boots, macro, separated by commas (all)", _set("suites")
+    ),
     Option(("rounds",), "N", "how often each is run; medians are printed (3)", _rounds),
     Option(
         ("peers",),
@@ -42,7 +44,7 @@ USAGE = "vmm bench [--suite NAMES] [--rounds N] [--peers NAMES] [--quick] [--jso
 def bench(arguments: Sequence[str]) -> int:
     """Run the benchmarks; the exit status."""
     if set(arguments) & {"-h", "-help", "--help"}:
-        print_help(USAGE, "Measure speed, ours beside plain Unicorn's and QEMU's.", _OPTIONS)
+        print_help(USAGE, "Measure speed, ours beside plain Unicorn's, QEMU's, v86's and Bochs's.", _OPTIONS)
         return 0
     try:
         from perf import bench as suites
