@@ -7,18 +7,6 @@ enum { COM1 = 0x3F8, LINE_STATUS = COM1 + 5, EMPTY = 0x20 };
 enum { DATA = 0x1F0, COUNT = 0x1F2, LBA = 0x1F3, DEVICE = 0x1F6, COMMAND = 0x1F7, STATUS = 0x1F7 };
 enum { READ_SECTORS = 0x20, BSY = 0x80, DRQ = 0x08, ERR = 0x01, LBA_MODE = 0xE0, SECTOR = 512, AT_ONCE = 128 };
 
-static inline void out8(uint16_t port, uint8_t value)
-{
-    __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
-}
-
-static inline uint8_t in8(uint16_t port)
-{
-    uint8_t value;
-    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-    return value;
-}
-
 static void print(const char *text)
 {
     for (; *text; text++) {

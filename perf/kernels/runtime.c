@@ -3,18 +3,6 @@
 
 enum { COM1 = 0x3F8, LINE_STATUS = COM1 + 5, DEBUG_PORT = 0xE9, EXIT_PORT = 0xF4, TRANSMITTER_EMPTY = 0x20 };
 
-static inline void out8(uint16_t port, uint8_t value)
-{
-    __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
-}
-
-static inline uint8_t in8(uint16_t port)
-{
-    uint8_t value;
-    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-    return value;
-}
-
 static void put(char c)
 {
     while (!(in8(LINE_STATUS) & TRANSMITTER_EMPTY))

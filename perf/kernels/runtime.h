@@ -1,4 +1,4 @@
-/* What a compute kernel may use: fixed-width types, a generator of numbers, and the memory functions gcc calls. */
+/* What a compute kernel may use: fixed-width types, ports, a generator of numbers, and the memory functions gcc calls. */
 #ifndef RUNTIME_H
 #define RUNTIME_H
 
@@ -12,6 +12,18 @@ uint32_t kernel(void);
 void *memcpy(void *to, const void *from, size_t size);
 void *memset(void *to, int value, size_t size);
 int memcmp(const void *a, const void *b, size_t size);
+
+static inline void out8(uint16_t port, uint8_t value)
+{
+    __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
+}
+
+static inline uint8_t in8(uint16_t port)
+{
+    uint8_t value;
+    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+    return value;
+}
 
 /* Marsaglia's xorshift32; the state must not be 0. */
 static inline uint32_t next_random(uint32_t *state)
