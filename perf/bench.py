@@ -73,7 +73,7 @@ def bench(settings: Settings) -> int:
     if settings.chart:
         chart_maker()
     rounds = settings.rounds or (1 if settings.quick else ROUNDS)
-    machines = machines_of(settings.peers)
+    machines = machines_of(settings.peers, settings.quick)
     console = Console()
     results: dict[str, Comparison] = {}
     for name in suites:

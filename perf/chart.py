@@ -10,13 +10,13 @@ from PIL import Image, ImageDraw
 
 from perf.comparison import Comparison
 
-WIDTH, MARGIN, LABELS, NUMBERS = 900, 12, 200, 60
+WIDTH, MARGIN, LABELS, NUMBERS = 1000, 12, 300, 60
 """Pixels: the picture, its border, the columns left and right of the bars."""
 BAR, LINE = 10, 16
 """Heights in pixels of a bar and of a line of text."""
 DECADES = 2
 """The scale goes from 10**-DECADES to 10**DECADES; longer bars are cut."""
-COLOURS = ("#c8553d", "#2d6a9f", "#5b8c5a", "#8a6fae")
+COLOURS = ("#c8553d", "#2d6a9f", "#5b8c5a", "#8a6fae", "#b8860b")
 INK, GRID, PAPER = "#222222", "#cccccc", "#ffffff"
 
 Row = tuple[str, str | None, float]

@@ -282,6 +282,15 @@ def test_quick_is_one_round(machines: dict[str, FakePeer]) -> None:
     assert machines["vmm"].ran == []
 
 
+def test_quick_leaves_the_slow_out_unless_they_are_asked_for(
+    machines: dict[str, FakePeer], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(suite, "SLOW", {"qemu"})
+    assert [machine.name for machine in suite.machines_of(None, quick=True)] == ["vmm"]
+    assert "qemu is left out: --quick" in capsys.readouterr().err
+    assert [machine.name for machine in suite.machines_of("qemu", quick=True)] == ["qemu"]
+
+
 @pytest.mark.parametrize("wrong", [{"output": "something else"}, {"fails": True}])
 def test_the_status_of_a_failed_run(wrong: dict[str, object], machines: dict[str, FakePeer]) -> None:
     for name, value in wrong.items():
