@@ -30,6 +30,8 @@ TC_INSNS, TC_PASSES = 64 * KIBI, 4
 TC_SIZES = ("256K", "512K", "1M", "2M", "4M", "8M", "32M")
 QUICK_CODE, QUICK_MEMORY, QUICK_TC_SIZES, QUICK_TC_INSNS = CODE[:2], MEMORY[:1], ("64K", "1M"), 16 * KIBI
 UNITS = "units"
+BELOW = {"v86": 2048 * MEBI}
+"""Machines whose RAM has to be less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ def compare(
         for point in everything:
             result.values.setdefault(point.item, {})
             for machine in turn:
+                if point.memory >= BELOW.get(machine.name, point.memory + 1):
+                    continue
                 if point.tc_size and machine.name != Ours.name:
                     continue
                 if point.tc_size and isinstance(machine, Ours):

@@ -98,6 +98,12 @@ def test_growth() -> None:
     }
 
 
+def test_a_machine_is_not_asked_for_more_ram_than_it_takes() -> None:
+    points = [scale.Point("ram", Path("x"), scale.BELOW["v86"]), scale.Point("less", Path("x"), scale.BELOW["v86"] - 1)]
+    result = scale.compare([Counter("v86"), Counter("qemu")], 1, measured=lambda quick: iter(points))
+    assert {item: set(row) for item, row in result.values.items()} == {"ram": {"qemu"}, "less": {"v86", "qemu"}}
+
+
 @needs_gcc
 def test_quick_growth_is_of_all_kinds() -> None:
     items = {point.item.split()[0] for point in scale.points(quick=True)}
