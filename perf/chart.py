@@ -57,7 +57,7 @@ def png(results: Sequence[Comparison]) -> bytes:
         if colour:
             x0, x1 = sorted((x_of(1.0), x_of(ratio)))
             draw.rectangle((x0, y + 1, x1, y + 1 + BAR), fill=colour)
-            draw.text((right + 6, y), f"{ratio:.2f}", fill=INK)
+            draw.text((right + 6, y), f"{ratio:.3g}", fill=INK)
     file = BytesIO()
     picture.save(file, "PNG")
     return file.getvalue()
