@@ -1,7 +1,8 @@
 """The host's end of a serial line: the terminal, a file, or nothing.
 
 A terminal is put into a raw mode while the machine runs and is put back after any end: leaving the ``with``
-block, an exception, ``sys.exit``, SIGTERM or SIGHUP.  Input that is not a terminal is read as it is.
+block, an exception, ``sys.exit``, SIGTERM or SIGHUP; and while Ctrl-Z has stopped us.  Input that is not a terminal is
+read as it is.
 """
 
 from __future__ import annotations
@@ -153,15 +154,18 @@ class Terminal(NullLine):
             self._saved = termios.tcgetattr(self._stdin)
             atexit.register(self.close)
             self._catch_signals()
-            raw = termios.tcgetattr(self._stdin)
-            raw[_IFLAG] &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR | termios.IXON | termios.ISTRIP)
-            raw[_LFLAG] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.IEXTEN)
-            if self._all_keys:
-                raw[_LFLAG] &= ~termios.ISIG
-            raw[_CC][termios.VMIN] = 1
-            raw[_CC][termios.VTIME] = 0
-            termios.tcsetattr(self._stdin, termios.TCSADRAIN, raw)
+            self._make_raw()
         return self
+
+    def _make_raw(self) -> None:
+        raw = termios.tcgetattr(self._stdin)
+        raw[_IFLAG] &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR | termios.IXON | termios.ISTRIP)
+        raw[_LFLAG] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.IEXTEN)
+        if self._all_keys:
+            raw[_LFLAG] &= ~termios.ISIG
+        raw[_CC][termios.VMIN] = 1
+        raw[_CC][termios.VTIME] = 0
+        termios.tcsetattr(self._stdin, termios.TCSADRAIN, raw)
 
     def close(self) -> None:
         """Put the terminal back; more calls do nothing."""
@@ -227,9 +231,10 @@ class Terminal(NullLine):
         return size.columns or 80, size.lines or 24
 
     def _catch_signals(self) -> None:
-        for number in _FATAL_SIGNALS:
+        handlers = dict.fromkeys(_FATAL_SIGNALS, self._on_signal) | {signal.SIGTSTP: self._on_stop}
+        for number, handler in handlers.items():
             try:
-                self._handlers[number] = signal.signal(number, self._on_signal)
+                self._handlers[number] = signal.signal(number, handler)
             except ValueError:  # not the main thread: whoever owns it handles its signals
                 return
 
@@ -237,6 +242,15 @@ class Terminal(NullLine):
         self.close()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+
+    def _on_stop(self, number: int, _frame: FrameType | None) -> None:
+        """Ctrl-Z: whoever has the terminal meanwhile finds it in order."""
+        if self._saved is None:
+            return
+        termios.tcsetattr(self._stdin, termios.TCSADRAIN, self._saved)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        if _in_foreground(self._stdin):
+            self._make_raw()
 
 
 def _in_foreground(fd: int) -> bool:

@@ -63,6 +63,8 @@ class Frontend:
             board.serial_output[n] = self._serial_sink(n, line)
         board.debug_output = self._sink("debugcon", self._open(config.debugcon))
         board.bios_output = self._sink("bios", self._open(config.bios_log))
+        self._window: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        """Columns and rows of the terminal that the screen is drawn on."""
         shared = self._terminal is not None
         if config.display == "none":
             self.display: Display = NoDisplay()
@@ -72,6 +74,8 @@ class Frontend:
         write, size = self._terminal.write, self._terminal.size
         drawn = self._terminal.draws and not shared
         self.display = ScreenDisplay(write, size) if drawn else StreamDisplay(write)
+        if drawn:
+            self._window = size
         self._stack.callback(self.display.close)
 
     def _open(self, channel: Channel, port: int | None = None) -> CharacterLine:
@@ -123,7 +127,7 @@ class Frontend:
         vga = self._board.vga
         seen: object = None
         if vga.text_in_window and in_text_mode(vga):
-            seen = (bytes(vga.text), bytes(vga.state.crtc))
+            seen = (bytes(vga.text), bytes(vga.state.crtc), self._window())
             if seen == self._seen:
                 return
         self._seen = seen

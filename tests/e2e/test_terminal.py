@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
+import struct
 import subprocess
 import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,11 +105,12 @@ sys.exit(main(sys.argv[1:]))
 class Terminal:
     """A terminal with ``vmm run`` on it."""
 
-    def __init__(self, *arguments: str | Path) -> None:
+    def __init__(self, *arguments: str | Path, window: tuple[int, int] = (80, 25), script: str = ON_A_TERMINAL) -> None:
         self.master, self.slave = os.openpty()
+        self.resize(*window)
         self.before = termios.tcgetattr(self.master)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", ON_A_TERMINAL, "run", *map(str, arguments)],
+            [sys.executable, "-c", script, "run", *map(str, arguments)],
             stdin=self.slave,
             stdout=self.slave,
             stderr=subprocess.PIPE,
@@ -120,6 +124,10 @@ class Terminal:
         while text not in self.seen:
             assert select.select([self.master], [], [], 60)[0], self.seen
             self.seen += os.read(self.master, 4096)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """As the user does with the window."""
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
 
     def type(self, text: bytes) -> None:
         os.write(self.master, text)
@@ -154,8 +162,8 @@ def terminals() -> Iterator[list[Terminal]]:
         terminal.close()
 
 
-def start(terminals: list[Terminal], *arguments: str | Path) -> Terminal:
-    terminals.append(Terminal(*arguments))
+def start(terminals: list[Terminal], *arguments: str | Path, **settings: Any) -> Terminal:
+    terminals.append(Terminal(*arguments, **settings))
     return terminals[-1]
 
 
@@ -222,3 +230,88 @@ def test_a_terminal_that_hangs_up(terminals: list[Terminal]) -> None:
     terminal.process.send_signal(signal.SIGHUP)
     assert terminal.process.wait(20) == -signal.SIGHUP
     assert termios.tcgetattr(terminal.master) == terminal.before
+
+
+TEN = (
+    KERNEL
+    + "".join(f"mov word [0xb8000 + {160 * row}], 0x{0x1F00 + ord('0') + row:x}\n" for row in range(10))
+    + "jmp $"
+)
+"""Writes a digit at the beginning of each of ten rows."""
+
+
+def test_the_windows_size_counts(terminals: list[Terminal]) -> None:
+    terminal = start(terminals, "-kernel", assemble(TEN), "-serial", "null", window=(40, 5))
+    terminal.wait_for(b"\x1b[5;1H\x1b[97;44m4")
+    assert b"\x1b[6;1H" not in terminal.seen, "there is no sixth row"
+    terminal.resize(40, 9)
+    terminal.wait_for(b"\x1b[9;1H\x1b[97;44m8")
+    assert b"\x1b[10;1H" not in terminal.seen
+    terminal.type(b"\x03")
+    assert terminal.end() == INTERRUPTED
+
+
+@pytest.mark.parametrize("options", [("-nographic",), ("-serial", "null")])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130), (signal.SIGHUP, -signal.SIGHUP)]
+)
+def test_a_signal_leaves_the_terminal_in_order(
+    number: signal.Signals, status: int, options: tuple[str, ...], terminals: list[Terminal]
+) -> None:
+    terminal = start(terminals, "-kernel", assemble(TEN), *options, "--timeout", "60")
+    while termios.tcgetattr(terminal.master) == terminal.before:
+        assert terminal.process.poll() is None
+    terminal.process.send_signal(number)
+    assert terminal.end()[0] == status
+
+
+ENDS = {
+    "triple fault": ("lidt [none]\n int3\n none: dw 0, 0, 0", (), 6),
+    "halted for ever": ("cli\n hlt", (), 10),
+    "power-off": ("mov dx, 0x604\n mov ax, 0x2000\n out dx, ax", (), 0),
+    "a limit": ("jmp $", ("--max-insns", "1000"), 124),
+    "the guest's own": ("mov al, 4\n out 0xf4, al", ("-device", "isa-debug-exit,iobase=0xf4,iosize=1"), 9),
+    "a mistake": ("jmp $", ("--fail-on", "("), 2),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_any_end_leaves_the_terminal_in_order(name: str, terminals: list[Terminal]) -> None:
+    code, options, status = ENDS[name]
+    terminal = start(terminals, "-kernel", assemble(KERNEL + code), "-nographic", *options)
+    assert terminal.end()[0] == status
+
+
+CRASH = ON_A_TERMINAL.replace(
+    "sys.exit",
+    """
+from vmm.machine import Machine
+def broken(machine):
+    raise ZeroDivisionError("a bug of ours")
+Machine._chores = broken
+sys.exit""",
+)
+
+
+def test_a_bug_of_ours_leaves_the_terminal_in_order(terminals: list[Terminal]) -> None:
+    terminal = start(terminals, "-kernel", assemble(KERNEL + "jmp $"), "-nographic", script=CRASH)
+    status, line = terminal.end()
+    assert status == 70
+    assert line.endswith("ZeroDivisionError: a bug of ours (status 70)")
+
+
+def test_control_z_gives_the_terminal_back_for_a_while(terminals: list[Terminal]) -> None:
+    terminal = start(terminals, "-kernel", assemble(ECHO))
+    terminal.wait_for(b">")
+    raw = termios.tcgetattr(terminal.master)
+    terminal.type(b"\x1a")
+    assert os.WIFSTOPPED(os.waitpid(terminal.process.pid, os.WUNTRACED)[1])
+    assert termios.tcgetattr(terminal.master) == terminal.before != raw
+    terminal.process.send_signal(signal.SIGCONT)
+    while termios.tcgetattr(terminal.master) == terminal.before:
+        assert terminal.process.poll() is None
+    terminal.type(b"ab")
+    terminal.wait_for(b">ab")
+    assert termios.tcgetattr(terminal.master) == raw
+    terminal.type(b"Q")
+    assert terminal.end()[0] == 0
