@@ -26,6 +26,9 @@ class LookupTables:
         self._miss = miss
         self._empty = memoryview(miss.to_bytes(8, "little") * SLOTS).cast("Q")
         self._templates: dict[int, memoryview] = {}
+        self._members: dict[int, dict[int, None]] = {}
+        """Tables of each family."""
+        self._family: dict[int, int] = {}
         self._count = len(quads) // SLOTS
         self._of: LRU[int, int] = LRU(max(self._count - 1, 1))
         self._used = 1
@@ -47,9 +50,12 @@ class LookupTables:
                 assert oldest is not None
                 number = oldest[1]
                 del self._of[oldest[0]]
+                del self._members[self._family[number]][number]
                 for call in self.recycled:
                     call(*oldest)
             self._of[context] = number
+            self._members.setdefault(family, {})[number] = None
+            self._family[number] = family
             self._quads[number * SLOTS : (number + 1) * SLOTS] = self._templates.get(family, self._empty)
         return number
 
@@ -81,13 +87,21 @@ class LookupTables:
             self._quads[slot] = self._miss
 
     def share(self, family: int, linear: int, host: int) -> bool:
-        """Let new tables of *family* send branches to *linear* to *host*; whether they do."""
+        """Let all tables of *family*, also those to come, send branches to *linear* to *host*, where no other does.
+
+        False: it has no template; nothing was done.
+        """
         template = self._templates.get(family)
         if template is None:
             if len(self._templates) >= MAX_FAMILIES:
                 return False
             template = self._templates[family] = memoryview(bytearray(self._empty)).cast("Q")
-        template[linear & SLOTS - 1] = host
+        index = linear & SLOTS - 1
+        template[index] = host
+        quads, miss = self._quads, self._miss
+        for number in self._members.get(family, ()):
+            if quads[number * SLOTS + index] == miss:
+                quads[number * SLOTS + index] = host
         return True
 
     def unshare(self, linear: int, host: int) -> range:
