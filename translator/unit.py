@@ -170,7 +170,7 @@ class Translator:
                 if verify and piece.stores:
                     break
                 continue
-            if single:
+            if single and not piece.shadow:
                 break
             if piece.kind == BRANCH:
                 target = _target(piece.insn, eip + at) if piece.insn.row.imm and piece.insn.row.how != "ret" else None
