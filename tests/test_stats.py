@@ -17,7 +17,7 @@ CONVENTIONS = {
     "tc_fragments": "",
     "tc_bytes": "",
     "tc_capacity_bytes": "",
-    "tc_occupancy": "",
+    "tc_fill": "",
     "translated_insns": "treatment",
     "expansion_ratio": "",
     "chain_direct": "",
@@ -75,7 +75,7 @@ def test_names_are_unique() -> None:
     ("name", "value"),
     [
         ("guest_insns", 2_000_000),
-        ("tc_occupancy", 0.25),
+        ("tc_fill", 0.25),
         ("expansion_ratio", 3.5),
         ("exits_per_million_insns", 5.0),
         ("interrupts", {"0x08": 1, "0x20": 7}),
@@ -123,7 +123,7 @@ def test_prometheus_text(stats: Stats) -> None:
         "vmm_tc_bytes 25",
         'vmm_interrupts_total{vector="0x20"} 7',
         r'vmm_port_io_total{device="a \"quoted\" \\ name"} 1',
-        "vmm_tc_occupancy 0.25",
+        "vmm_tc_fill 0.25",
     ):
         assert line in lines
     sample = re.compile(r'(# (HELP|TYPE) \w+ .+|\w+(\{\w+="([^"\\]|\\.)*"\})? [0-9.e+-]+)')

@@ -67,8 +67,8 @@ class Fragments:
         self.contexts = Contexts(host, cpu, mmu, cache.tables, quads)
         self.verified: set[int] = set()
         """Guest-physical pages whose fragments check their source when entered, and that are not traced."""
-        self._known: LRU[tuple[Mode, int, int], Known] = LRU(MAX_KNOWN)
-        """Translations by mode, variant and guest-physical address."""
+        self._known: LRU[tuple[int, int], Known] = LRU(MAX_KNOWN)
+        """Translations by context, variant and guest-physical address."""
         self.recalled = 0
         """Units that needed no translation because their bytes were known."""
         self._moves = 0
@@ -148,6 +148,7 @@ class Fragments:
         if self._cpu.mode_changed:
             if contexts.full:
                 self.cache.flush()
+                self._known.clear()
                 contexts.forget()
             contexts.update()
         eip = self._quads[_EIP]
@@ -241,7 +242,7 @@ class Fragments:
                 max_insns = min(max_insns, _count_to(code, stop - linear, mode.code32))
                 keep_known = False
         verify = page in self.verified
-        known = self._known.get((mode, key[0] >> 24, physical)) if keep_known else None
+        known = self._known.get((key[0], physical)) if keep_known else None
         if known is not None and not verify and known.matches(code, segment.base):
             fragment = known.fragment.moved(eip)
             self.recalled += 1
@@ -251,7 +252,7 @@ class Fragments:
             if following and following[0] in self.verified and not verify:
                 fragment = self._make(code, more, eip, mode, max_insns, single_block, True, exact)
             if keep_known and fragment.movable and not following:
-                self._known[mode, key[0] >> 24, physical] = Known(code[: fragment.length], len(code), fragment)
+                self._known[key[0], physical] = Known(code[: fragment.length], len(code), fragment)
         straddles = following and (physical & 0xFFF) + fragment.length > PAGE
         placed = self.cache.insert(key, fragment, following[0] if straddles else -1)
         if not key[0] >> 24 and not mode.step and not mmu.breakpoints.code:

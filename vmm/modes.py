@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from translator import layout
-from translator.layout import CS, SS
+from translator.layout import CS, GS, SS
 from translator.mode import BASED, CHECKED, FLAT, WORD, Mode
 from vmm.vcpu import ATTR_CODE, ATTR_DB, ATTR_EXPAND_DOWN, ATTR_PRESENT, ATTR_WRITABLE, CR0_PE, CR0_PG, Segment, VCpu
 
@@ -25,7 +25,11 @@ def _kinds(segment: Segment, is_code: bool) -> tuple[int, int]:
 
 
 def mode_of(cpu: VCpu) -> Mode:
-    """What the translation of code depends on in the CPU's present state."""
+    """What the translation of code depends on in the CPU's present state.
+
+    A 32-bit kernel has its own data by FS and finds in GS whatever its processes have there, null or a thread's data:
+    one class for both, the one that is always right, keeps its translations from being made twice.
+    """
     segments = cpu.segments
     protected = cpu.protected
     classes = []
@@ -36,9 +40,11 @@ def mode_of(cpu: VCpu) -> Mode:
             real, protected_kind = _kinds(segment, n == CS)
             kinds = segment.kinds = 0x100 | real | protected_kind << 4
         classes.append(kinds >> 4 & 3 if protected else kinds & 3)
+    cpl, cr0 = cpu.cpl, cpu.cr0
+    if protected and not cpl:
+        classes[GS] = CHECKED
     if classes[SS] == WORD and segments[SS].attr & ATTR_DB:
         classes[SS] = CHECKED
-    cpl, cr0 = cpu.cpl, cpu.cr0
     return Mode(
         code32=bool(segments[CS].attr & ATTR_DB),
         stack32=bool(segments[SS].attr & ATTR_DB),

@@ -116,18 +116,18 @@ DERIVED: dict[str, tuple[Statistic, Callable[[Stats], float]]] = {
     entry.name: (entry, compute)
     for entry, compute in (
         (
-            Statistic("tc_occupancy", "ratio", "", "gauge", "tc_bytes as a share of tc_capacity_bytes."),
-            lambda stats: _ratio(stats.tc_bytes, stats.tc_capacity_bytes),
-        ),
-        (
             Statistic(
-                "tc_residency",
+                "tc_occupancy",
                 "ratio",
                 "",
                 "gauge",
-                "tc_bytes as a share of emitted_bytes: what eviction has left in the cache.",
+                "How much of all the code that was emitted the TC holds: tc_bytes by emitted_bytes.",
             ),
             lambda stats: _ratio(stats.tc_bytes, stats.emitted_bytes),
+        ),
+        (
+            Statistic("tc_fill", "ratio", "", "gauge", "How full the TC is: tc_bytes by tc_capacity_bytes."),
+            lambda stats: _ratio(stats.tc_bytes, stats.tc_capacity_bytes),
         ),
         (
             Statistic("expansion_ratio", "ratio", "", "gauge", "Bytes of host code emitted for a byte of guest code."),
