@@ -17,7 +17,7 @@ CONVENTIONS = {
     "tc_fragments": "",
     "tc_bytes": "",
     "tc_capacity_bytes": "",
-    "tc_fill": "",
+    "tc_occupancy": "",
     "translated_insns": "treatment",
     "expansion_ratio": "",
     "chain_direct": "",
