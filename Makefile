@@ -1,4 +1,4 @@
-# run, test, check and bench need nothing before them: they make .venv and fetch the guests themselves.
+# run, test, check, boots and bench need nothing before them: they make .venv and fetch the guests themselves.
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 PACKAGES := gcc gcc-multilib nasm qemu-system-x86
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages run test check bench fuzz references clean
+.PHONY: help setup packages run test check boots bench fuzz references clean
 
 help:
 	@echo 'make run      set up, fetch the guests, boot Debian's kernel to a shell, print the statistics'
 	@echo 'make test     set up, fetch the guests, run all tests'
+	@echo 'make boots    the boots that take minutes: the installer to its menu, and what make run shows'
 	@echo 'make check    ruff, mypy --strict, and all tests'
 	@echo 'make bench    vmm bench: speed, ours beside plain Unicorn, QEMU, v86 and Bochs'
 	@echo 'make fuzz     SEED=1 COUNT=1000000 JOBS=2: random programs against plain Unicorn and the real CPU'
@@ -63,6 +64,10 @@ check: setup
 	$(BIN)/mypy
 	-$(BIN)/vmm guests fetch
 	$(BIN)/python -m pytest -n auto
+
+boots: setup
+	$(BIN)/vmm guests fetch
+	$(BIN)/python -m pytest -m boots tests/e2e/test_installer.py
 
 bench: $(READY)
 	$(BIN)/vmm bench
