@@ -1,7 +1,7 @@
-"""QEMU's log of its CPU (``-d exec,cpu,nochain``): reading and writing it, and QEMU itself as the machine that writes it.
+"""QEMU's log of its CPU (``-d exec,cpu,nochain``), read and written.
 
 A block of the log is a line ``Trace N: ...`` and the registers before that block of translated code runs.  With
-``-icount`` a block ends behind each access to a device, and a run repeats; with ``-singlestep`` each instruction is one.
+``-icount`` a block ends behind each access to a device, and runs repeat; with ``-singlestep`` each instruction is one.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator, Sequence
-from typing import IO
+from typing import IO, NamedTuple
 
 from vmm.errors import ExitStatus, VmmError
 from vmm.trace.records import REGISTERS, Record
@@ -25,13 +25,25 @@ _BLOCK = re.compile(
 )
 _START = b"Trace "
 _STOPPED = b"Stopped execution of TB chain before"
+_INTERRUPT = re.compile(rb"Servicing hardware INT=0x([0-9a-f]+)")
 _VALUES = struct.Struct(">10I6H4I")
-_ORDER = ("eax", "ebx", "ecx", "edx", "esi", "edi", "ebp", "esp", "eip", "eflags")
-_ORDER = (*_ORDER, "es", "cs", "ss", "ds", "fs", "gs", "cr0", "cr2", "cr3", "cr4")
+_ORDER = (
+    *("eax", "ebx", "ecx", "edx", "esi", "edi", "ebp", "esp", "eip", "eflags"),
+    *("es", "cs", "ss", "ds", "fs", "gs", "cr0", "cr2", "cr3", "cr4"),
+)
 _PLACES = tuple(_ORDER.index(name) for name in REGISTERS)
 _CHUNK = 1 << 20
 LONGEST = 1 << 16
 """Bytes of a log without a block after which it is none."""
+
+
+class Block(NamedTuple):
+    """A block that QEMU ran."""
+
+    registers: tuple[int, ...]
+    """The values of ``REGISTERS`` before it."""
+    vector: int | None = None
+    """It is the first behind a hardware interrupt, of which the log tells with -d int."""
 
 
 class LogError(VmmError):
@@ -40,14 +52,15 @@ class LogError(VmmError):
     status = ExitStatus.BAD_IMAGE
 
 
-def blocks(log: IO[bytes], name: str) -> Iterator[tuple[int, ...]]:
-    """The registers (``REGISTERS``) before each block of the log called *name*, in order.
+def blocks(log: IO[bytes], name: str) -> Iterator[Block]:
+    """The blocks of the log called *name*, in order.
 
     A block that QEMU turned away from before its first instruction is left out, and so is one that the log's end cut.
     Raises ``LogError`` if there is no block, or something else stands in its place.
     """
     rest = b""
-    last: tuple[int, ...] | None = None
+    last: Block | None = None
+    vector: int | None = None
     some = False
     while True:
         data = log.read(_CHUNK)
@@ -64,7 +77,11 @@ def blocks(log: IO[bytes], name: str) -> Iterator[tuple[int, ...]]:
                 yield last
             some = True
             values = _VALUES.unpack(bytes.fromhex(b"".join(found.groups()).decode()))
-            last = None if _STOPPED in text else tuple([values[n] for n in _PLACES])
+            last = None
+            if _STOPPED not in text:
+                last, vector = Block(tuple([values[n] for n in _PLACES]), vector), None
+            if (interrupt := _INTERRUPT.search(text)) is not None:
+                vector = int(interrupt[1], 16)
         if len(rest) > LONGEST:
             raise LogError(f"{name} is not a log of QEMU's -d exec,cpu,nochain")
         if not data:
