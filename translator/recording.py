@@ -74,8 +74,13 @@ class Sites:
     """The instructions that records name, numbered from 0 as they are translated."""
 
     def __init__(self) -> None:
-        self.numbers: dict[Site, int] = {}
+        self.known: list[Site] = []
+        self._numbers: dict[Site, int] = {}
 
     def number(self, site: Site) -> int:
         """The number of *site*."""
-        return self.numbers.setdefault(site, len(self.numbers))
+        number = self._numbers.get(site)
+        if number is None:
+            number = self._numbers[site] = len(self.known)
+            self.known.append(site)
+        return number

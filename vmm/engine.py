@@ -432,7 +432,7 @@ class Engine:
             return
         self._take_registers()
         bits = 0
-        if linear >> 12 in self.mmu.breakpoints.pages and (insn := self._insn_at_eip()) is not None:
+        if linear >> 12 in self.mmu.breakpoints.pages and (insn := self.insn_at_eip()) is not None:
             if insn.row.how == "string":
                 self.budget.refund(-1)
                 self._emulate(insn)
@@ -614,7 +614,7 @@ class Engine:
             self.fragments.verify_page(page)
             self._resume(None)
             return
-        insn = self._insn_at_eip()
+        insn = self.insn_at_eip()
         last = first + LONGEST_STORE
         if insn is None or insn.row.how == "string" or insn.size > LONGEST_STORE:
             first, last = 0, PAGE
@@ -628,10 +628,10 @@ class Engine:
 
     def _modifies(self) -> bool:
         """Whether the instruction at EIP reads and writes its memory operand."""
-        insn = self._insn_at_eip()
+        insn = self.insn_at_eip()
         return insn is not None and insn.mem and insn.row.stores
 
-    def _insn_at_eip(self) -> Insn | None:
+    def insn_at_eip(self) -> Insn | None:
         """The instruction at EIP, if it can be read."""
         linear = self.cpu.segments[CS].base + self.cpu.eip & 0xFFFF_FFFF
         try:

@@ -77,6 +77,8 @@ class AtaDisk(Drive):
         self.geometry = geometry or default_geometry(disk.sectors)
         self._serial = serial
         self._model = model
+        self.identify_data = b""
+        """What IDENTIFY DEVICE gives instead of this drive's own 512 bytes, to pose as another."""
         self._commands: dict[int, Callable[[DriveState], None]] = {
             **dict.fromkeys(NO_ACTION, self.complete),
             **dict.fromkeys(READ_COMMANDS, self._read),
@@ -324,6 +326,9 @@ class AtaDisk(Drive):
         self.complete(state)
 
     def _identify(self, state: DriveState) -> None:
+        if self.identify_data:
+            self.begin_read(state, self.identify_data)
+            return
         heads, sectors = self._translation(state)
         default = self.geometry
         current = Geometry(min(max(self.disk.sectors // (heads * sectors), 1), 0xFFFF), heads, sectors)

@@ -37,7 +37,7 @@ class Option(Generic[T]):
 _TWO_DASHES = (
     *("help", "timeout", "expect", "send", "stats", "json", "technique", "force", "prometheus"),
     *("suite", "rounds", "peers", "quick", "chart"),
-    *("interval", "level", "from", "to", "at", "bits", "units"),
+    *("interval", "level", "from", "to", "at", "bits", "units", "log", "until", "blocks"),
 )
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from vmm.cli.options import RUN_OPTIONS, Draft
 from vmm.cli.parse import Option, parse, print_help
+from vmm.cli.tracelogs import Differs, export, import_log, lockstep
 from vmm.config import check_output
-from vmm.errors import ExitStatus, UsageError, VmmError
+from vmm.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
     from vmm.trace.compare import Difference
@@ -21,15 +22,12 @@ USAGE = """usage: vmm trace record OUT [options] [run options] [IMAGE]   run, an
        vmm trace check FILE [run options] [IMAGE]             run again (with the recorded options if none are
                                                               given), up to the first difference: status 12
        vmm trace diff REFERENCE OTHER                         the first difference of two traces: status 12
-       vmm trace show FILE [--from N] [--to N]                print records"""
+       vmm trace show FILE [--from N] [--to N]                print records
+       vmm trace lockstep [options] [run options]             our machine beside QEMU, block by block: status 12
+       vmm trace import LOG OUT                               QEMU's -d exec,cpu,nochain log as a trace
+       vmm trace export FILE [LOG]                            a trace as such a log"""
 
 LEVELS = ("hash", "insn")
-
-
-class Differs(VmmError):
-    """A run or a trace is not the reference's."""
-
-    status = ExitStatus.DIFFERS
 
 
 @dataclass(slots=True)
@@ -78,7 +76,15 @@ def trace(arguments: Sequence[str]) -> int:
     if command in ("-h", "-help", "--help"):
         print(USAGE)
         return 0
-    commands = {"record": _record, "check": _check, "diff": _diff, "show": _show}
+    commands = {
+        "record": _record,
+        "check": _check,
+        "diff": _diff,
+        "show": _show,
+        "import": import_log,
+        "export": export,
+        "lockstep": lockstep,
+    }
     if command not in commands:
         from vmm.cli.parse import suggest
 

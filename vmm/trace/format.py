@@ -48,6 +48,8 @@ class Level(StrEnum):
     """A record every so many instructions."""
     INSN = "insn"
     """A record an instruction, in a window."""
+    BLOCK = "block"
+    """A record a block of another machine's, whose instructions nobody counted."""
 
 
 @dataclass(slots=True)

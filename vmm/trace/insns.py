@@ -67,6 +67,10 @@ class InsnLog(Sequence[Record]):
         state = (*registers, site.eip, eflags, cr0, cr2, cr3, cr4, es, cs, ss, ds, fs, gs)
         return Record(count & COUNT_MASK, state, b"", site.code, site.code32)
 
+    def numbers(self) -> Sequence[int]:
+        """The number of each record's site."""
+        return memoryview(self.raw).cast("I")[RECORD_SIZE // 4 - 1 :: RECORD_SIZE // 4].tolist()
+
     def pack(self) -> bytes:
         """As it stands in the file, uncompressed."""
         parts = [_COUNTS.pack(len(self.sites), len(self.controls))]
@@ -85,14 +89,14 @@ class InsnLog(Sequence[Record]):
             raise ValueError("its records are not whole")
         found = [Site(eip, code[:n], bool(c32)) for eip, c32, n, code in _SITE.iter_unpack(data[at:middle])]
         log = cls(raw, found, [Control(*values) for values in _CONTROL.iter_unpack(data[middle:end])])
-        if any(number >= sites for number in memoryview(raw).cast("I")[RECORD_SIZE // 4 - 1 :: RECORD_SIZE // 4]):
+        if max(log.numbers(), default=-1) >= sites:
             raise ValueError("a record names no instruction")
         if log.controls and (log.controls[0].first or any(a.first > b.first for a, b in pairwise(log.controls))):
             raise ValueError("its control registers are out of order")
         return log
 
 
-def without_restarts(raw: bytes, sites: Sequence[Site], controls: Sequence[Control]) -> InsnLog:
+def without_restarts(raw: bytes, sites: list[Site], controls: Sequence[Control]) -> InsnLog:
     """The log of what a ring held: an instruction that began twice, before and after a fault of ours, began once."""
     size, step = RECORD_SIZE, RECORD_SIZE // 8
     counts = memoryview(raw).cast("Q")[::step].tolist()
@@ -103,4 +107,4 @@ def without_restarts(raw: bytes, sites: Sequence[Site], controls: Sequence[Contr
     ends = [*dropped, len(counts)]
     kept = b"".join(raw[start * size : end * size] for start, end in zip(starts, ends, strict=True))
     moved = [control._replace(first=control.first - bisect_right(dropped, control.first - 1)) for control in controls]
-    return InsnLog(kept, list(sites), moved)
+    return InsnLog(kept, sites, moved)

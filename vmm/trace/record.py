@@ -258,6 +258,8 @@ def check(config: MachineConfig, trace: Trace) -> tuple[Difference | None, Trace
     header = trace.header
     if not trace.records:
         raise UsageError("the trace has no records: its run ended before the first")
+    if header.level == Level.BLOCK:
+        raise UsageError("the trace is of another machine: it was imported; see vmm trace lockstep --log")
     plan = Plan(Level(header.level), header.interval, header.start, header.end)
     config = replace(config, max_insns=header.max_insns)
     if plan.level is Level.INSN:

@@ -82,6 +82,15 @@ class Ring:
         self._note_controls()
         engine.fragments.record(self._sites)
 
+    def take(self) -> InsnLog:
+        """What was recorded since the last time, while recording goes on."""
+        self._empty()
+        log = without_restarts(b"".join(self._chunks), self._sites.known, self._controls)
+        self._chunks.clear()
+        self._length = 0
+        self._controls = [self._controls[-1]._replace(first=0)]
+        return log
+
     def finish(self) -> InsnLog:
         """Record no longer; what was recorded, and at the end the CPU as it is now."""
         self._engine.fragments.record(None)
@@ -90,7 +99,7 @@ class Ring:
         if self._controls:
             self._note_controls()
             self._chunks.append(self._now())
-        return without_restarts(b"".join(self._chunks), list(self._sites.numbers), self._controls)
+        return without_restarts(b"".join(self._chunks), self._sites.known, self._controls)
 
     def _empty(self) -> None:
         used = self._quads[layout.RING // 8] - layout.RING_BUFFER
