@@ -75,6 +75,13 @@ class PortBus:
         for n in range(size):
             writes[port + n & 0xFFFF](port + n & 0xFFFF, 1, value >> 8 * n & 0xFF)
 
+    def blocks(self, port: int, size: int) -> Ports | None:
+        """Who takes many accesses of *size* bytes to *port* at once, if anybody does."""
+        ports = self._ranges[port]
+        if ports is None or ports.read_block is None or port != ports.first or size not in ports.widths:
+            return None
+        return ports
+
     def read(self, port: int, size: int) -> int:
         """IN: *size* bytes from *port*."""
         return self._reads[size][port](port, size)

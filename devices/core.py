@@ -68,6 +68,8 @@ class Ports:
     ``read(port, size)`` returns a value of *size* bytes; ``write(port, size, value)`` takes one.
     ``widths`` are the sizes in bytes the chip understands: the bus splits a wider access into
     byte accesses and calls with nothing else.  A missing direction floats (reads give all ones).
+    ``read_block(count, size)`` and ``write_block(data, size)``, if the device has them, are as many accesses to the
+    first port at once, of a size in ``widths``.
     """
 
     first: int
@@ -76,6 +78,8 @@ class Ports:
     write: Callable[[int, int, int], None] | None
     widths: tuple[int, ...] = (1,)
     names: tuple[str, ...] = ()
+    read_block: Callable[[int, int], bytes] | None = None
+    write_block: Callable[[bytes, int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

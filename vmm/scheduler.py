@@ -98,23 +98,50 @@ class Scheduler:
         self._accessed(device)
         self._watch.enter(before)
 
-    def _accessed(self, device: Device | None) -> None:
-        """Let the time of a bus cycle pass, and ask the device for its next event again."""
+    def read_block(self, port: int, count: int, size: int) -> bytes | None:
+        """REP INS: *count* reads at once; ``None`` if the device does not do that."""
+        ports = self._bus.blocks(port, size)
+        if ports is None or ports.read_block is None:
+            return None
+        device = self._bus.owner[port]
+        before = self._watch.enter(self._accounts[device])
+        self._clock.now = self._engine.now
+        data = ports.read_block(count, size)
+        self._accessed(device, count)
+        self._watch.enter(before)
+        return data
+
+    def write_block(self, port: int, data: bytes, size: int) -> bool:
+        """REP OUTS: *data* at once; False, and nothing is written, if the device does not do that."""
+        ports = self._bus.blocks(port, size)
+        if ports is None or ports.write_block is None:
+            return False
+        device = self._bus.owner[port]
+        before = self._watch.enter(self._accounts[device])
+        self._clock.now = self._engine.now
+        ports.write_block(data, size)
+        self._accessed(device, len(data) // size)
+        self._watch.enter(before)
+        return True
+
+    def _accessed(self, device: Device | None, count: int = 1) -> None:
+        """Let the time of *count* bus cycles pass, and ask the device for its next event again."""
         budget = self._engine.budget
         moved = False
         if device is None:
-            self._port_io["nobody"] += 1
+            self._port_io["nobody"] += count
         else:
-            self._port_io[device.name] += 1
+            self._port_io[device.name] += count
             time = self._times.get(device)
             if time is not None and (soonest := device.next_event()) != time:
                 self._times[device] = soonest
                 moved = True
-        if moved or self._counted or budget.left <= PORT_NS // NS_PER_INSN:
-            budget.idle_ns += PORT_NS
+        passed = count * PORT_NS
+        if moved or self._counted or budget.left <= passed // NS_PER_INSN:
+            budget.idle_ns += passed
             self._arm()
         else:
-            budget.elapse(PORT_NS)
+            budget.elapse(passed)
 
     def timed(self, device: Device, call: Callable[P, R]) -> Callable[P, R]:
         """A function of *device*, with its time charged to it."""

@@ -57,6 +57,13 @@ class PortSpace(Protocol):
     def write(self, port: int, size: int, value: int) -> None: ...
 
 
+class BlockPorts(Protocol):
+    """What a ``PortSpace`` may know besides; without it REP INS and OUTS go element by element."""
+
+    def read_block(self, port: int, count: int, size: int) -> bytes | None: ...
+    def write_block(self, port: int, data: bytes, size: int) -> bool: ...
+
+
 class NoPorts:
     """I/O space without devices: reads float high."""
 

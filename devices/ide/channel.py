@@ -86,7 +86,7 @@ class IdeChannel(Device):
     def ports(self) -> Sequence[Ports]:
         names = ("data", "error/features", "count", "LBA low", "LBA mid", "LBA high", "device", "status/command")
         return (
-            Ports(self.data_port, 8, self.read, self.write, widths=(1, 2, 4), names=names),
+            Ports(self.data_port, 8, self.read, self.write, (1, 2, 4), names, self.read_block, self.write_block),
             Ports(self.control_port, 1, self._read_control, self._write_control, names=("status/control",)),
         )
 
