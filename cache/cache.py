@@ -8,7 +8,7 @@ from lru import LRU
 
 from cache.memory import CodeMemory
 from cache.pairs import Pairs
-from cache.tables import LookupTables
+from cache.tables import SLOTS, LookupTables
 from translator.exits import Exit
 from translator.points import Point
 from translator.unit import Fragment
@@ -359,18 +359,22 @@ class TranslationCache:
                 new.append(each)
         return new
 
-    def withdraw(self, placed: Placed) -> None:
-        """Let indirect branches find *placed* no longer."""
+    def withdraw(self, placed: Placed, tables: Collection[int] | None = None) -> None:
+        """Let indirect branches find *placed* no longer: by these lookup tables, or, if it is shared, by any."""
         slots: Iterable[int] = placed.slots or ()
+        kept = None
         if placed.shared:
             slots = self.tables.unshare(placed.linear, placed.address)
             placed.shared = False
+        elif tables is not None:
+            kept = [slot for slot in slots if slot // SLOTS not in tables]
+            slots = [slot for slot in slots if slot // SLOTS in tables]
         for slot in slots:
             if self.pairs.holds(slot, placed):
                 self.pairs.leave(slot, placed)
             else:
                 self.tables.drop(slot, placed.address)
-        placed.slots = None
+        placed.slots = kept or None
 
     def _evict(self) -> None:
         if len(self._index):

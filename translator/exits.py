@@ -100,12 +100,6 @@ class Exits:
     def lookup(self, n: int) -> int:
         return self._words[4 + _WORDS * n]
 
-    def direct(self) -> list[tuple[int, int]]:
-        """(index, offset) of those of the kind "direct"."""
-        words, end = self._words, _WORDS * self.count
-        pairs = zip(words[:end:_WORDS], words[1:end:_WORDS], strict=True)
-        return [(n, offset) for n, (kind, offset) in enumerate(pairs) if not kind & 0xFF]
-
     def numbers(self) -> array[int]:
         """Host offsets of all exits' numbers."""
         return self._words[3 : _WORDS * self.count : _WORDS]

@@ -87,7 +87,7 @@ WINDOW_WRITE: Final = 0x2C0
 SEG_ATTR: Final = 0x300
 """Attributes of the segments, as ``vmm.vcpu`` has them."""
 SEG_KINDS: Final = 0x340
-"""Classes of the segments once they are known: 100h + the class in real mode + 10h times that in protected mode."""
+"""Classes of the segments: the class in real mode + 10h times that in protected mode."""
 CR: Final = 0x380
 """CR0 to CR4, 8 bytes each (32 bits used)."""
 CONTEXT: Final = 0x3A8

@@ -61,6 +61,8 @@ class Fragment(NamedTuple):
     """(host offset, sign) of 32-bit words that move with the unit's EIP or against it."""
     movable: bool = False
     """The same bytes at another EIP have the same translation but for the relocations."""
+    direct: tuple[tuple[int, int], ...] = ()
+    """(index, offset) of the exits of that kind."""
 
     def moved(self, eip: int) -> Fragment:
         """The translation of the same bytes at another EIP, with the same CS base; the fragment must be movable."""
@@ -68,7 +70,18 @@ class Fragment(NamedTuple):
         code = self.code.copy()
         for at, sign in self.relocations:
             _store(code, at, _load(code, at)[0] + sign * delta & 0xFFFF_FFFF)
-        return self._replace(code=code, eip=eip, start=self.start + delta & 0xFFFF_FFFF)
+        return Fragment(
+            eip,
+            self.mode,
+            self.cs_base,
+            code,
+            self.entry,
+            self.exits,
+            self.points,
+            self.insns,
+            self.start + delta & 0xFFFF_FFFF,
+            *self[9:],
+        )
 
 
 Leaving = tuple[int, str, int, Insn | None, int, int, bool]
@@ -297,6 +310,7 @@ class _Layout:
             treatments,
             tuple(self.relocations),
             self.movable,
+            tuple((n, each.offset) for n, each in enumerate(self.exits) if each.kind == "direct"),
         )
 
     # Blocks ------------------------------------------------------------------------------------------

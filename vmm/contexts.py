@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from cache.tables import LookupTables
 from translator import layout, selectors
-from translator.layout import CS
+from translator.layout import CS, SS
 from translator.mode import Mode
 from vmm.host import Host
 from vmm.mmu import Mmu, Space
@@ -28,6 +28,10 @@ _LOADS, _LOADS_END = (
     layout.SEGMENT_LOADS // 8,
     layout.SEGMENT_LOADS // 8 + selectors.ENTRIES * selectors.ENTRY_SIZE // 8,
 )
+_KINDS = slice(layout.SEG_KINDS // 8, layout.SEG_KINDS // 8 + 6)
+_CS_ATTR, _SS_ATTR = layout.SEG_ATTR // 8 + CS, layout.SEG_ATTR // 8 + SS
+_SYSTEM_FLAGS = layout.SYSTEM_FLAGS // 8
+MAX_STATES = 4096
 _WORD = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -55,11 +59,14 @@ class Contexts:
         self._tables = tables
         self._quads = quads
         self._numbers: dict[tuple[Mode, int, bool], int] = {}
+        self._of_state: dict[tuple[int, ...], int] = {}
+        """Numbers by the CPU's state, as far as the mode depends on it."""
         self._all: list[Context] = []
         self._never = memoryview(tables.never.to_bytes(8, "little") * _CROSSED).cast("Q")
         self._empty = memoryview(bytes(selectors.ENTRIES * selectors.ENTRY_SIZE)).cast("Q")
         self._gdtr = (-1, -1)
         self._space: Space | None = None
+        self._space_number = -1
         tables.recycled.append(self._on_recycled)
         self.mode = mode_of(cpu)
         """The mode of the code that runs."""
@@ -83,6 +90,7 @@ class Contexts:
     def forget(self) -> None:
         """Number anew.  Nothing that depends on old numbers may be left in the cache."""
         self._numbers.clear()
+        self._of_state.clear()
         self._all.clear()
         self._gdtr = (-1, -1)
 
@@ -90,25 +98,49 @@ class Contexts:
         """The CPU may be in another mode or address space: find its context and lookup table."""
         cpu, quads = self._cpu, self._quads
         cpu.mode_changed = False
+        segment = cpu.segments[CS]
+        self.cs_limit = segment.limit
+        state = (
+            *quads[_KINDS].tolist(),
+            quads[_CS_ATTR],
+            quads[_SS_ATTR],
+            segment.base,
+            cpu.cpl,
+            cpu.cr0,
+            cpu.cr4,
+            quads[_SYSTEM_FLAGS],
+            self.recording,
+        )
+        number = self._of_state.get(state)
+        if number is None:
+            number = self._number()
+            if len(self._of_state) >= MAX_STATES:
+                self._of_state.clear()
+            self._of_state[state] = number
+        space = self._mmu.space
+        if space is not self._space or space.number != self._space_number:
+            self._enter_space(space)
+        if cpu.gdtr is not self._gdtr:
+            self._gdtr = cpu.gdtr
+            quads[_LOADS:_LOADS_END] = self._empty
+        context = self._all[number - 1]
+        self._host.set_user(context.mode.user)
+        self._become(context)
+        quads[_CONTEXT] = number << selectors.CONTEXT_SHIFT
+        quads[_SALT] = context.salt
+
+    def _number(self) -> int:
+        """The number of the CPU's context."""
+        cpu = self._cpu
         mode = mode_of(cpu)
         if self.recording:
             mode = mode._replace(record=True)
-        segment = cpu.segments[CS]
-        self.cs_limit = segment.limit
-        key = (mode, segment.base, bool(cpu.cr0 & CR0_PG))
+        key = (mode, cpu.segments[CS].base, bool(cpu.cr0 & CR0_PG))
         number = self._numbers.get(key)
         if number is None:
             number = self._numbers[key] = len(self._all) + 1
             self._all.append(Context(number, *key))
-        self._host.set_user(mode.user)
-        if self._mmu.space is not self._space:
-            self._enter_space(self._mmu.space)
-        if cpu.gdtr is not self._gdtr:
-            self._gdtr = cpu.gdtr
-            quads[_LOADS:_LOADS_END] = self._empty
-        self._become(self._all[number - 1])
-        quads[_CONTEXT] = number << selectors.CONTEXT_SHIFT
-        quads[_SALT] = self._all[number - 1].salt
+        return number
 
     def follow(self) -> None:
         """Emitted code may have gone on in another context by itself."""
@@ -120,7 +152,7 @@ class Contexts:
         number, self.mode, self.cs_base, self.paging = context
         self.number = number
         assert self._space is not None
-        self.where = number << 24 | self._space.number
+        self.where = number << 24 | self._space_number
         if self.mode.step:
             self.table = 0
             self._quads[_TABLE] = self._tables.never
@@ -134,19 +166,21 @@ class Contexts:
     # Lookup tables of the present space, for emitted code ------------------------------------------------------
 
     def _enter_space(self, space: Space) -> None:
-        self._space = space
+        self._space, self._space_number = space, space.number
         self._quads[_TABLES : _TABLES + _CROSSED] = self._never
         for number in space.contexts:
             table = self._tables.number(number << 24 | space.number)
             if table is not None and number < _CROSSED:
                 self._quads[_TABLES + number] = self._tables.address(table)
 
-    def unstock(self, space: Space, page: int) -> None:
-        """Linear *page* may be mapped another way in this space."""
-        for number in space.contexts:
-            table = self._tables.number(number << 24 | space.number)
-            if table is not None and table in self.stocked:
+    def unstock(self, space: Space, page: int) -> list[int]:
+        """Linear *page* may be mapped another way in this space.  Returns the numbers of its lookup tables."""
+        wheres = (number << 24 | space.number for number in sorted(space.contexts))
+        tables = [table for where in wheres if (table := self._tables.number(where)) is not None]
+        for table in tables:
+            if table in self.stocked:
                 self.stocked[table].discard(page)
+        return tables
 
     def _on_recycled(self, where: int, table: int) -> None:
         self.stocked.pop(table, None)

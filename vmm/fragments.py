@@ -132,12 +132,12 @@ class Fragments:
         space.code.pop(2 * page, None)
         space.code.pop(2 * page + 1, None)
         self._mmu.forget_global(page)
-        self.contexts.unstock(space, page)
+        tables = self.contexts.unstock(space, page)
         for placed in space.fragments.pop(page, ()):
             if placed.following >= 0:
                 self.cache.remove(placed, "moved")
                 continue
-            self.cache.withdraw(placed)
+            self.cache.withdraw(placed, tables)
             for way in placed.incoming or ():
                 if way.target is placed and way.placed.linear >> 12 != page:
                     self.cache.unchain(way)
@@ -160,7 +160,7 @@ class Fragments:
     def find(self) -> Placed:
         """The fragment at EIP, translated if need be, and published to indirect branches."""
         key = self._locate(0)
-        placed = self.cache.lookup(key)
+        placed = self._cached(key)
         if placed is None:
             if self.contexts.mode.step:
                 placed = self._translate(key, max_insns=1, single_block=True)
@@ -183,6 +183,20 @@ class Fragments:
                 fragments[page] += self.cache.publish_beside(contexts.table, placed)
         return placed
 
+    def _cached(self, key: Key) -> Placed | None:
+        """The fragment of *key*, if it is in the cache and what it runs on into is where it was."""
+        placed = self.cache.lookup(key)
+        if placed is None or placed.following < 0:
+            return placed
+        beyond = (placed.linear | PAGE - 1) + 1 & 0xFFFF_FFFF
+        try:
+            if self._mmu.code_address(beyond, self.contexts.mode.user) >> 12 == placed.following:
+                return placed
+        except GuestFault:  # it is the last instruction's, if the guest comes to it
+            pass
+        self.cache.remove(placed, "moved")
+        return None
+
     def remember(self, way: Way, placed: Placed) -> None:
         """The guest went on at *placed* after the callout *way*."""
         if placed.key[0] <= _CONTEXT:
@@ -199,13 +213,13 @@ class Fragments:
     def find_step(self) -> Placed:
         """A fragment of the one instruction at EIP, which leaves for the VMM after it."""
         key = self._locate(STEP)
-        return self.cache.lookup(key) or self._translate(key, max_insns=1, single_block=True)
+        return self._cached(key) or self._translate(key, max_insns=1, single_block=True)
 
     def find_exact(self) -> Placed:
         """A fragment at EIP that stops where the budget ends."""
         key = self._locate(EXACT)
         step = self.contexts.mode.step
-        return self.cache.lookup(key) or self._translate(key, 1 if step else MAX_INSNS, step)
+        return self._cached(key) or self._translate(key, 1 if step else MAX_INSNS, step)
 
     def _translate(self, key: Key, max_insns: int = MAX_INSNS, single_block: bool = False) -> Placed:
         watch = self._stopwatch
@@ -256,7 +270,7 @@ class Fragments:
         straddles = following and (physical & 0xFFF) + fragment.length > PAGE
         placed = self.cache.insert(key, fragment, following[0] if straddles else -1)
         if not key[0] >> 24 and not mode.step and not mmu.breakpoints.code:
-            self._chain_ahead(placed)
+            self._chain_ahead(placed, fragment.direct)
         return placed
 
     def _make(
@@ -276,7 +290,7 @@ class Fragments:
         except (Truncated, TooLong):
             raise GuestFault(GENERAL_PROTECTION, 0) from None
 
-    def _chain_ahead(self, placed: Placed) -> None:
+    def _chain_ahead(self, placed: Placed, direct: tuple[tuple[int, int], ...]) -> None:
         """Chain exits of a fresh fragment to what is in the cache already.
 
         Inside a page a link holds as long as both fragments do.  A user's exits to other pages go by the lookup table.
@@ -285,7 +299,7 @@ class Fragments:
         room = physical & ~(PAGE - 1)
         cs_base, lookups = self.contexts.cs_base, self.contexts.paging and self.contexts.mode.user
         page = placed.linear >> 12
-        for index, offset in placed.exits.direct():
+        for index, offset in direct:
             target = eip + offset & 0xFFFF_FFFF
             linear = cs_base + target & 0xFFFF_FFFF
             if linear >> 12 == page:

@@ -47,7 +47,7 @@ PAGE_FAULT = 14
 EXIT_VECTOR = 0x20
 """INT 20h in emitted code leaves for the VMM."""
 
-_ENGINE_CODE = 192 << 20
+_ENGINE_CODE = 128 << 20
 """Bytes of Unicorn's own translations; when they are full it begins anew.  By itself it lets them grow to a GiB."""
 _NOWHERE = layout.TC_BASE + PAGE - 16
 """Where the engine would stop by itself: never reached.  It is mapped, because Unicorn looks it up after each run, and

@@ -4,24 +4,11 @@ from __future__ import annotations
 
 from translator import layout
 from translator.layout import CS, GS, SS
-from translator.mode import BASED, CHECKED, FLAT, WORD, Mode
-from vmm.vcpu import ATTR_CODE, ATTR_DB, ATTR_EXPAND_DOWN, ATTR_PRESENT, ATTR_WRITABLE, CR0_PE, CR0_PG, Segment, VCpu
+from translator.mode import CHECKED, WORD, Mode
+from vmm.vcpu import ATTR_DB, CR0_PE, CR0_PG, VCpu
 
 CR4_TSD = 0x4
 _DATA_SEGMENTS = range(6)
-
-
-def _kinds(segment: Segment, is_code: bool) -> tuple[int, int]:
-    """The classes of a segment for accesses by emitted code, in real (and virtual-8086) and in protected mode."""
-    attr, limit = segment.attr, segment.limit
-    if attr & (ATTR_CODE | ATTR_EXPAND_DOWN) == ATTR_EXPAND_DOWN:
-        return CHECKED, CHECKED
-    real = BASED if limit == 0xFFFF_FFFF else WORD if limit == 0xFFFF else CHECKED
-    if is_code or attr & ATTR_CODE or not attr & ATTR_PRESENT or not attr & ATTR_WRITABLE:
-        return real, CHECKED
-    if limit == 0xFFFF_FFFF:
-        return real, FLAT if segment.base == 0 else BASED
-    return real, real
 
 
 def mode_of(cpu: VCpu) -> Mode:
@@ -34,12 +21,8 @@ def mode_of(cpu: VCpu) -> Mode:
     protected = cpu.protected
     classes = []
     for n in _DATA_SEGMENTS:
-        segment = segments[n]
-        kinds = segment.kinds
-        if not kinds:
-            real, protected_kind = _kinds(segment, n == CS)
-            kinds = segment.kinds = 0x100 | real | protected_kind << 4
-        classes.append(kinds >> 4 & 3 if protected else kinds & 3)
+        kinds = segments[n].kinds
+        classes.append(kinds >> 4 if protected else kinds & 0xF)
     cpl, cr0 = cpu.cpl, cpu.cr0
     if protected and not cpl:
         classes[GS] = CHECKED

@@ -7,10 +7,12 @@ While the VMM is in control, the general registers, flags and EIP stand in the v
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Protocol
 
 from translator import layout
 from translator.layout import CS, DF, ESP, IF_FLAG, LDTR, SS, TR, VM
+from translator.mode import BASED, CHECKED, FLAT, WORD
 
 ATTR_ACCESSED = 0x0001
 ATTR_WRITABLE = 0x0002  # of data; "readable" of code
@@ -74,6 +76,23 @@ class NoPorts:
         """Nobody listens."""
 
 
+@lru_cache(maxsize=1024)
+def kinds_of(attr: int, limit: int, at_zero: bool, is_code: bool) -> int:
+    """The translator's classes (``translator.mode``) of a segment, as ``layout.SEG_KINDS`` has them.
+
+    *at_zero*: its base is 0.  *is_code*: it is CS.
+    """
+    if attr & (ATTR_CODE | ATTR_EXPAND_DOWN) == ATTR_EXPAND_DOWN:
+        return CHECKED | CHECKED << 4
+    real = BASED if limit == 0xFFFF_FFFF else WORD if limit == 0xFFFF else CHECKED
+    protected = real
+    if is_code or attr & ATTR_CODE or not attr & ATTR_PRESENT or not attr & ATTR_WRITABLE:
+        protected = CHECKED
+    elif limit == 0xFFFF_FFFF and at_zero:
+        protected = FLAT
+    return real | protected << 4
+
+
 class Segment:
     """A segment register: selector, base and limit stand in the vCPU block, where emitted code sees them.
 
@@ -81,10 +100,11 @@ class Segment:
     Read freely; load by ``VCpu.set_segment`` only.
     """
 
-    __slots__ = ("_attr", "_base", "_kinds", "_limit", "_negated", "_quads", "_selector", "_window")
+    __slots__ = ("_attr", "_base", "_kinds", "_limit", "_n", "_negated", "_quads", "_selector", "_window")
 
     def __init__(self, quads: memoryview, n: int) -> None:
         self._quads = quads
+        self._n = n
         self._base = layout.SEG_BASE // 8 + n
         self._limit = layout.SEG_LIMIT // 8 + n
         self._selector = layout.SELECTOR // 8 + n
@@ -112,12 +132,8 @@ class Segment:
 
     @property
     def kinds(self) -> int:
-        """The translator's classes of it once they are known, as ``layout.SEG_KINDS`` has them (``vmm.modes``)."""
+        """The translator's classes of it, as ``layout.SEG_KINDS`` has them."""
         return self._quads[self._kinds]
-
-    @kinds.setter
-    def kinds(self, value: int) -> None:
-        self._quads[self._kinds] = value
 
     def load(self, selector: int, base: int, limit: int, attr: int) -> None:
         """Fill all four fields; no checks."""
@@ -125,7 +141,7 @@ class Segment:
         self._quads[self._base] = base
         self._quads[self._limit] = limit
         self._quads[self._attr] = attr
-        self._quads[self._kinds] = 0
+        self._quads[self._kinds] = kinds_of(attr, limit, base == 0, self._n == CS)
         low, high = 0, limit
         if attr & (ATTR_CODE | ATTR_EXPAND_DOWN) == ATTR_EXPAND_DOWN:
             low, high = limit + 1, 0xFFFF_FFFF if attr & ATTR_DB else 0xFFFF

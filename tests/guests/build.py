@@ -79,6 +79,7 @@ GUESTS = {
     "prisoner_limits": Guest("kernel", qemu=False, why="TCG checks no limits, and reads before it modifies"),
     "tasks": Guest("kernel"),
     "segment_loads": Guest("kernel"),
+    "straddle": Guest("kernel"),
     "segment_loads_limits": Guest("kernel", qemu=False, why="TCG checks no limits"),
     "protection": Guest("kernel", qemu=False, why="TCG checks no limits and no segment types at a use"),
     "selfmod16": Guest("sector"),

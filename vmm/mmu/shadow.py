@@ -22,6 +22,8 @@ from vmm.physical import PhysicalMemory
 MAX_SPACES = 48
 SPARE_TABLES = 64
 """With fewer host tables left, all spaces but the current one are dropped; one space needs at most 2,054."""
+RENEWED = 3
+"""Changed entries of a page directory with which it is taken for that of another address space."""
 REGION_SHIFT = 21
 ENTRIES = 512
 
@@ -65,6 +67,12 @@ class Space:
         self.contexts: set[int] = set()
         """Numbers of contexts that it ran in."""
 
+    def forget_code(self) -> None:
+        """Nothing leads to code by this space any more."""
+        self.code.clear()
+        self.fragments.clear()
+        self.contexts.clear()
+
 
 class Shadow:
     """All mirrors and spaces.
@@ -105,6 +113,7 @@ class Shadow:
             if each is space:
                 del self._spaces[key]
                 break
+        space.forget_code()  # its number will not come again
         for region in list(space.links):
             self._unlink(space, region)
         self._host.free_space(space.host)
@@ -134,7 +143,10 @@ class Shadow:
         for n, (at, before) in enumerate(space.directories):
             now = self._page(at)
             if now != before:
-                self._directory_changed(space, n, before, now)
+                changed = _changed(before, now, self.width)
+                if len(changed) >= RENEWED:
+                    self._renew(space)
+                self._unlink_changed(space, n, changed)
                 space.directories[n] = (at, now)
         ram, safe = self._physical.ram, self._physical.plain
         size = ENTRIES * self.width
@@ -145,9 +157,16 @@ class Shadow:
                 if not (safe(at, size) and ram[at : at + size].tobytes() == mirror.snapshot):
                     self._follow_table(mirror)
 
-    def _directory_changed(self, space: Space, n: int, before: bytearray, now: bytearray) -> None:
+    def _renew(self, space: Space) -> None:
+        """The guest has another address space at these directories: it gets a number of its own."""
+        self._numbers += 1
+        space.number = self._numbers
+        space.forget_code()
+
+    def _unlink_changed(self, space: Space, n: int, changed: list[int]) -> None:
+        """Unlink what entries of directory *n* covered."""
         regions = 2 if self.width == 4 else 1
-        for index in _changed(before, now, self.width):
+        for index in changed:
             first = n * 512 + index * regions
             for region in range(first, first + regions):
                 self._unlink(space, region)
