@@ -75,7 +75,7 @@ def _cpu() -> str:
 def command(config: MachineConfig) -> list[str]:
     """QEMU's options for our machine.  Raises ``UsageError`` for one that has no counterpart here."""
     plain = MachineConfig(drives=config.drives, memory=config.memory, bios=config.bios)
-    for name in ("kernel", "initrd", "append", "apic", "broken_ram", "script", "debug_exit"):
+    for name in ("kernel", "initrd", "append", "apic", "boot", "broken_ram", "script", "debug_exit"):
         if getattr(config, name) != getattr(plain, name):
             raise UsageError(
                 f"lock-step with QEMU starts from firmware, and knows nothing of -{name.replace('_', '-')}"
