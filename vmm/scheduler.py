@@ -186,7 +186,7 @@ class Scheduler:
         """Guest time has come to an event, the chores or the end."""
         engine = self._engine
         before = self._watch.enter(self._watch.schedule)
-        if not self.exact or engine.now >= min(self._times.values(), default=NEVER):
+        if not self.exact or engine.now >= self._earliest:
             self._run_devices()
         if self.sample_at is not None and engine.insns >= self.sample_at:
             self.sample()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 from pathlib import Path
@@ -12,11 +13,13 @@ from tests.e2e.cli import guest
 from vmm.config import Drive, MachineConfig
 from vmm.errors import UsageError
 from vmm.trace.lockstep import Lockstep, run, run_with_log
-from vmm.trace.oracle import QEMU
+from vmm.trace.oracle import QEMU, find
 from vmm.trace.records import REGISTERS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "divergences.md"
 BOOT_SECTOR = 0x7C00
+SEABIOS = "2da2018c7555e50b660a84a273a14a79cb87b9070fe6a90e9f151a53e357f7e6"
+"""SHA-256 of the firmware that the document is about."""
 LOOPS = (range(0xEA65F, 0xEA66A), range(0xEA58D, 0xEA597), range(0xE81BB, 0xE81C3), range(0xC3DC2, 0xC3DD0))
 """SeaBIOS 1.16.2 clears, sums and compares memory byte by byte there: a block a byte, which nobody needs to see."""
 
@@ -42,6 +45,8 @@ def machine(folder: Path) -> MachineConfig:
 @pytest.mark.guest
 @pytest.mark.skipif(not shutil.which(QEMU), reason="QEMU is the oracle")
 def test_seabios_to_the_boot_sector(tmp_path: Path) -> None:
+    if find()[1] != (7, 2) or hashlib.sha256(guest("seabios").read_bytes()).hexdigest() != SEABIOS:
+        pytest.skip("docs/divergences.md lists what QEMU 7.2 and SeaBIOS 1.16.2 do")
     done = run(machine(tmp_path), BOOT_SECTOR, hidden=LOOPS)
     assert done.difference is None, done.difference.sentence()
     assert done.arrived

@@ -60,7 +60,7 @@ _WINDOW: tuple[Option[_Draft], ...] = (
     Option(("to",), "N", "the last one (to the end)", _count("--to", "end")),
 )
 _RECORD: tuple[Option[_Draft], ...] = (
-    Option(("interval",), "N", "guest instructions between records (262144)", _count("--interval", "interval")),
+    Option(("interval",), "N", "guest instructions between records (65536)", _count("--interval", "interval")),
     Option(("level",), "|".join(LEVELS), "insn: every instruction from --from to --to, with its code", _level),
     *_WINDOW,
 )

@@ -44,8 +44,8 @@ class Told:
     """The primary master's answer to IDENTIFY DEVICE; empty if there is none."""
 
 
-def find(program: str = QEMU) -> str:
-    """The path of *program*, if it is a QEMU that will do.  Raises ``UsageError``."""
+def find(program: str = QEMU) -> tuple[str, tuple[int, int]]:
+    """The path of *program* and its version, if it is a QEMU that will do.  Raises ``UsageError``."""
     path = shutil.which(program)
     if path is None:
         raise UsageError(f"{program} is not installed (Debian's package is qemu-system-x86)")
@@ -56,7 +56,7 @@ def find(program: str = QEMU) -> str:
     version = int(found[1]), int(found[2])
     if version < OLDEST:
         raise UsageError(f"{program} is version {found[1]}.{found[2]}, and {OLDEST[0]}.{OLDEST[1]} is needed")
-    return path
+    return path, version
 
 
 def _cpu() -> str:
@@ -75,7 +75,7 @@ def _cpu() -> str:
 def command(config: MachineConfig) -> list[str]:
     """QEMU's options for our machine.  Raises ``UsageError`` for one that has no counterpart here."""
     plain = MachineConfig(drives=config.drives, memory=config.memory, bios=config.bios)
-    for name in ("kernel", "initrd", "append", "apic", "broken_ram", "script", "debug_exit"):
+    for name in ("kernel", "initrd", "append", "apic", "boot", "broken_ram", "script", "debug_exit"):
         if getattr(config, name) != getattr(plain, name):
             raise UsageError(
                 f"lock-step with QEMU starts from firmware, and knows nothing of -{name.replace('_', '-')}"
@@ -153,7 +153,7 @@ class Oracle:
     """QEMU with the machine of *config*.  A context manager: at its end QEMU is ended.  Raises ``UsageError``."""
 
     def __init__(self, config: MachineConfig, program: str = QEMU) -> None:
-        self._program = find(program)
+        self._program, _ = find(program)
         self._command = command(config)
         self._has_disk = bool(config.drives)
         self._process: subprocess.Popen[bytes] | None = None

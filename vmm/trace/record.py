@@ -24,8 +24,8 @@ from vmm.trace.records import Record
 from vmm.trace.ring import Ring
 from vmm.trace.state import registers
 
-INTERVAL = 1 << 18
-"""Instructions between records: a stop costs 0.25 ms, and the fastest guests run as many in 0.31 (docs/traces.md)."""
+INTERVAL = 1 << 16
+"""Instructions between records: fewer take more than twice the plain run where guests are fastest (docs/traces.md)."""
 MOST_REFINED = 1 << 20
 """Instructions of the longest interval that is recorded again, each of them, where a run differs in it."""
 ROM_WINDOW = 256 << 10
