@@ -27,14 +27,14 @@ END = f"^{MARK}end"
 APPEND = "console=ttyS0 quiet loglevel=0 panic=-1 cryptomgr.notests"
 STEPS = (
     "forkwait:40000",
-    "exec:1000",
-    "syscall:200000",
-    "shell:50000",
+    "exec:200",
+    "syscall:50000",
+    "shell:20000",
     "work:4",
-    "screen:5000",
-    "ring:8000:2",
-    "ring:8000:16",
-    "ring:8000:128",
+    "screen:2000",
+    "ring:4000:2",
+    "ring:4000:16",
+    "ring:4000:128",
 )
 """What the first process is told (``perf/linux/init.c``): how often, and among how many processes."""
 QUICK = ("forkwait:200", "syscall:1000", "shell:500", "ring:200:2")
