@@ -22,6 +22,8 @@ Line = tuple[int, int]
 
 _FREE = (0, 1, 2, 5, 6, 7)
 _FREE_BYTES = (0, 1, 2, 4, 5, 6)
+_AFTER_BT: Final = b"\x19\xd2"
+"""SBB EDX, EDX: what BT leaves in the flags other than CF depends on what came before."""
 _BY_REGISTER = (*range(0x40, 0x50), *range(0x90, 0x98), *range(0xB8, 0xC0))
 _LEFT_OUT = frozenset(
     (
@@ -193,7 +195,7 @@ def compute(a: Assembler, dice: Random, found: tuple[Row, ...] | None = None) ->
             value = dice.choice((0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF_FFFF, dice.getrandbits(32)))
             code += value.to_bytes(4, "little")[:size]
     if row.name in ("BT", "BTS", "BTR", "BTC"):
-        code += b"\x19\xd2"  # SBB EDX, EDX: what BT leaves in the other flags depends on what came before
+        code += _AFTER_BT
     return code
 
 
@@ -331,7 +333,8 @@ def stray(a: Assembler, dice: Random) -> bytes:
     )
     if opcode in (b"\xd1", b"\xff", b"\x8f"):
         register = {b"\xd1": 0x18, b"\xff": dice.choice((0x00, 0x30)), b"\x8f": 0}[opcode]
-    return opcode + bytes((register | modrm,)) + address
+    code = opcode + bytes((register | modrm,)) + address
+    return code + _AFTER_BT if opcode == b"\x0f\xa3" else code
 
 
 def divide(a: Assembler, dice: Random) -> bytes:

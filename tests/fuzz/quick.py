@@ -9,6 +9,7 @@ from unicorn import x86_const as x86
 
 from tests.support.plain import INTEGER_REGISTERS, VECTORS, PlainUnicorn
 from tests.support.state import FLAGS, HLT, WINDOWS, Case, Outcome, changes, initial_memory
+from translator.layout import CS
 
 RUNAWAY: Final = 200_000
 """Instructions, each round of REP counted, after which a program does not end."""
@@ -53,6 +54,9 @@ class QuickUnicorn(PlainUnicorn):
             end = (VECTORS.get(error, 100 + error), 0)
         else:
             last = eip - 1
-            halted = uc.mem_read(case.environment.segments[1].base + last & 0xFFFF_FFFF, 1) == HLT
+            halted = self._is_halt(case.environment.segments[CS].base + last & 0xFFFF_FFFF)
             end, eip = ("halt", last) if halted else ("runaway", eip)
         return Outcome(gpr, flags & FLAGS | 2, eip, end, changes(before, after))
+
+    def _is_halt(self, linear: int) -> bool:
+        return any(at <= linear < at + size for at, size in WINDOWS) and self._uc.mem_read(linear, 1) == HLT

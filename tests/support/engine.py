@@ -10,6 +10,7 @@ from tests.support.state import (
     INITIAL_FX,
     PAGE,
     SELECTORS,
+    SYSTEM_SELECTORS,
     WINDOWS,
     Case,
     Environment,
@@ -23,9 +24,10 @@ from translator.layout import CS
 from vmm.engine import Engine
 from vmm.errors import GuestFault
 from vmm.host import Host
+from vmm.mmu.walk import CR4_PSE
 from vmm.physical import PhysicalMemory
 from vmm.stats import Stats
-from vmm.vcpu import CR0_PE, CR0_PG
+from vmm.vcpu import CR0_AM, CR0_MP, CR0_PE, CR0_PG
 
 RAM = 2 << 20
 TABLES = 0x10_0000
@@ -95,7 +97,7 @@ class BareEngine(Engine):
     def _enter(self, environment: Environment) -> None:
         """Set up mode and segments."""
         cpu = self.cpu
-        if environment is not self._environment:
+        if environment is not self._environment or environment.system:
             self._environment = environment
             cpu.reset()
             if not environment.real:
@@ -103,6 +105,8 @@ class BareEngine(Engine):
             cpu.cr0 = 0x10 | 0x20 if environment.real else CR0 | (CR0_PG if environment.paged else 0)
             cpu.cr3 = TABLES
             cpu.cr4 = CR4
+            if environment.system:
+                cpu.cr0, cpu.cr4 = cpu.cr0 & ~CR0_AM | CR0_MP, cpu.cr4 | CR4_PSE
             cpu.on_control_change("cr0")
         self._set_segments(environment)
 
@@ -114,6 +118,8 @@ class BareEngine(Engine):
         for n, segment in enumerate(environment.segments):
             wide = environment.real or environment.v86
             selector = segment.base >> 4 if wide else SELECTORS.get(segment, 0)
+            if environment.system:
+                selector = SYSTEM_SELECTORS[n]
             dpl = 0x60 if environment.user and not environment.real else 0
             cpu.set_segment(n, selector, segment.base, segment.limit, 0x93 | dpl if wide else segment.attr | dpl)
 

@@ -73,6 +73,8 @@ class Environment:
     """CPL 3.  Only such cases can run on the real CPU."""
     paged: bool = False
     """Nothing but the windows is mapped."""
+    system: bool = False
+    """Ring 0 with descriptor tables, so that system instructions do their work."""
 
     @property
     def code32(self) -> bool:
@@ -129,6 +131,7 @@ ENVIRONMENTS: Final = {
         Environment("limited16", _LIMITED16, user=True, paged=True),  # type: ignore[arg-type]
         Environment("mixed16", _MIXED, user=True, paged=True),
         Environment("mixed32", _MIXED32, user=True, paged=True),
+        Environment("system32", (_FLAT, _FLAT_CODE, _FLAT, _FLAT, _FLAT, _FLAT), paged=True, system=True),
     )
 }
 
@@ -144,6 +147,8 @@ def _selectors() -> dict[Segment, int]:
 
 
 SELECTORS: Final = _selectors()
+SYSTEM_SELECTORS: Final = (0x10, 0x08, 0x10, 0x10, 0x10, 0x10)
+"""Those of a system environment, by the GDT that the bare machines and the bare engine have."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from tests.support.state import (
     HLT,
     INITIAL_FX,
     SELECTORS,
+    SYSTEM_SELECTORS,
     WINDOWS,
     Case,
     Outcome,
@@ -40,12 +41,14 @@ def backgrounds() -> bytes:
 
 
 def pack(case: Case) -> bytes:
-    """The request to run *case* at CPL 3: in its LDT's segments, or in virtual-8086 mode."""
+    """The request to run *case*: at CPL 3 in its LDT's segments or in virtual-8086 mode, or as a system at CPL 0."""
     environment = case.environment
     flags = case.flags & FLAGS | IF_FLAG | 2 | (AC if case.ac else 0)
     if environment.v86 or environment.real:
         selectors = [s.base >> 4 for s in environment.segments]
         flags |= VM | IOPL
+    elif environment.system:
+        selectors = list(SYSTEM_SELECTORS)
     else:
         selectors = [SELECTORS[s] for s in environment.segments]
     patches = case.patches
@@ -57,7 +60,7 @@ def unpack(case: Case, read: Callable[[int], bytes]) -> Outcome:
     """The outcome of *case* from the bytes that *read* gives, so many at a time."""
     answer = read(_ANSWER.size + 512)
     *gpr, eip, flags, trap, error, _, count = _ANSWER.unpack_from(answer)
-    before = initial_memory(case) if count or trap == GENERAL_PROTECTION else {}
+    before = initial_memory(case) if count or trap in (GENERAL_PROTECTION, _TIMEOUT) else {}
     changed: dict[int, int] = {}
     for _ in range(count):
         (at,) = struct.unpack("<I", read(4))
@@ -67,9 +70,10 @@ def unpack(case: Case, read: Callable[[int], bytes]) -> Outcome:
     end: tuple[int, int] | str = (trap, error)
     if trap == _TIMEOUT:
         end = "timeout"
-    elif trap == GENERAL_PROTECTION:
-        linear = eip + case.environment.segments[CS].base & 0xFFFF_FFFF
+    if (trap == GENERAL_PROTECTION and not case.environment.system) or (trap == _TIMEOUT and case.environment.system):
+        last = eip - (trap == _TIMEOUT)  # in ring 0 the timer ends the halt
+        linear = last + case.environment.segments[CS].base & 0xFFFF_FFFF
         offset = linear - CODE
         if 0 <= offset < len(before[CODE]) and changed.get(linear, before[CODE][offset]) == HLT[0]:
-            end = "halt"
+            end, eip = "halt", last
     return Outcome(tuple(gpr), flags & FLAGS | 2, eip, end, changed, parse_fx(answer[_ANSWER.size :]))

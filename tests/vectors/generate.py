@@ -20,7 +20,7 @@ from tests.support.state import (
     Segment,
     fx_image,
 )
-from tests.vectors import undefined
+from tests.vectors import system, undefined
 from tests.vectors.far import FarBodies, left_out
 from tests.vectors.vector import DOUBLES, Vector, extended
 from translator import layout
@@ -520,6 +520,9 @@ class Maker(FarBodies):
 def vectors(row: Row, environment: Environment, count: int, salt: str = "") -> Iterator[Vector]:
     """*count* vectors of each form of *row*."""
     if left_out(row, environment):
+        return
+    if environment.system:
+        yield from system.vectors(row, environment, count)
         return
     forms = ("m", "r") if row.modrm and not row.form else (row.form,) if row.modrm else ("",)
     for form in forms:

@@ -11,6 +11,8 @@ from typing import Final
 from tests.support.state import Outcome
 from tests.vectors.vector import Vector
 
+LIMIT_FAULTS: Final = ((12, 0), (13, 0))
+"""Faults of segment limits, which we raise for data alone."""
 Judge = Callable[[Vector, Outcome, Outcome], bool]
 
 

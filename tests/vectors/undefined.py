@@ -57,6 +57,8 @@ SEVERAL_STORES: Final = frozenset(
         "MASKMOVQ",
         "MOVS",
         "STOS",
+        "SGDT",
+        "SIDT",
     )
 )
 """Instructions of which a part may be done when another part faults; they start over."""

@@ -28,7 +28,7 @@ _BOCHSRC: Final = """\
 display_library: rfb, options="timeout=0"
 romimage: file=rom.bin, address=0xffe00000
 vgaromimage: file=vga.bin
-cpu: model=p4_willamette, ips=50000000, reset_on_triple_fault=0
+cpu: model=p4_willamette, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs=0
 memory: guest=128, host=128
 port_e9_hack: enabled=1
 sound: waveoutdrv=dummy
@@ -135,7 +135,19 @@ class Qemu(BareMachine):
     program = "qemu-system-i386"
 
     def run(self, folder: Path) -> bytes:
-        command = [self.program, "-M", "pc", "-accel", "tcg", "-m", "128", "-bios", "rom.bin", "-display", "none"]
+        command = [
+            self.program,
+            "-M",
+            "pc",
+            "-cpu",
+            "qemu32,-apic",
+            "-m",
+            "128",
+            "-bios",
+            "rom.bin",
+            "-display",
+            "none",
+        ]
         command += [
             *("-net", "none"),
             *("-debugcon", "file:out"),

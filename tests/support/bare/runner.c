@@ -1,4 +1,4 @@
-/* A bare machine as an oracle: runs ring-3 and virtual-8086 code from a given state and reports what it left.
+/* A bare machine as an oracle: runs code of ring 3, virtual-8086 mode or ring 0 from a given state, reports what it left.
 
    Every exception is a task gate, so that the whole register file of a case comes from its TSS and goes back to it.
    The cases stand in the ROM (struct layouts below, packed); answers go to port E9h. */
@@ -7,6 +7,8 @@
 
 enum { CODE = 0x08, DATA = 0x10, CASE = 0x18, LDT = 0x20, MONITORS = 0x28, GATES = 48 };
 enum { NM = 7, PF = 14, TIMER = 32, CHUNK = 16, PAGE = 4096, USER = 7, KERNEL = 3, LARGE = 0x83 };
+#define CR0 0x80010033u  /* PG WP NE ET MP PE */
+#define CR4 0x610u       /* PSE, OSFXSR, OSXMMEXCPT */
 enum { HARNESS = 0x06000000, CASES = 0xFFE00000, MAX_WINDOWS = 8 };
 
 struct tss {
@@ -42,6 +44,13 @@ extern uint8_t enter[], not_available[];
 void handle(uint32_t selector, const uint32_t *esp);
 
 static inline void out(uint16_t port, uint8_t value) { __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
+
+static inline uint8_t in(uint16_t port)
+{
+    uint8_t value;
+    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+    return value;
+}
 
 static void put(const void *from, uint32_t size)
 {
@@ -79,13 +88,14 @@ static void start_case(void)
     case_tss.cr3 = (uint32_t)case_directory, case_tss.ldt = LDT;
     case_tss.esp0 = (uint32_t)nm_stack + sizeof nm_stack, case_tss.ss0 = DATA, case_tss.iomap = sizeof case_tss;
     copy(fx_image, request.fx, sizeof fx_image);
-    out(0x43, 0x30), out(0x40, 0), out(0x40, 0xF0);  /* 50 ms, once */
+    out(0x43, 0x30), out(0x40, 0), out(0x40, request.segments[1] == CODE ? 0x10 : 0xF0);  /* 3 or 50 ms, once */
     __asm__ volatile("clts\n\tfxrstor %0" : : "m"(fx_image));
 }
 
 static void report(uint32_t vector, uint32_t error)
 {
     out(0x43, 0x30);
+    __asm__ volatile("mov %0, %%cr0\n\tmov %1, %%cr4\n\tmov %2, %%dr7" : : "r"(CR0), "r"(CR4), "r"(0x400));
     if (vector >= TIMER) out(0x20, 0x20);
     copy(answer.gpr, case_tss.gpr, sizeof answer.gpr);
     if (answer.gpr[4] >> 16 == (uint32_t)nm_stack >> 16) answer.gpr[4] = (kept_esp & 0xFFFF0000) | (answer.gpr[4] & 0xFFFF);
@@ -167,13 +177,15 @@ __attribute__((used)) void set_up(void)
     idt[NM] = ((uint32_t)not_available & 0xFFFF) | CODE << 16 |
               (uint64_t)(((uint32_t)not_available & 0xFFFF0000) | 0x8E00) << 32;
     __asm__ volatile("lgdt %0\n\tlidt %1" : : "m"(gdtr), "m"(idtr));
-    __asm__ volatile("mov %0, %%cr4" : : "r"(0x610));  /* PSE, OSFXSR, OSXMMEXCPT */
+    __asm__ volatile("mov %0, %%cr4" : : "r"(CR4));
     __asm__ volatile("mov %0, %%cr3" : : "r"(monitor_directory));
-    __asm__ volatile("mov %0, %%cr0" : : "r"(0x80010033));  /* PG WP NE ET MP PE */
+    __asm__ volatile("mov %0, %%cr0" : : "r"(CR0));
     monitors[0].link = CASE;
     __asm__ volatile("ltr %w0" : : "r"(MONITORS));
+    out(0x43, 0x30);
     out(0x20, 0x11), out(0x21, TIMER), out(0x21, 4), out(0x21, 1), out(0x21, 0xFE);
     out(0xA0, 0x11), out(0xA1, TIMER + 8), out(0xA1, 2), out(0xA1, 1), out(0xA1, 0xFF);
+    out(0x20, 0x0C), in(0x20), out(0x20, 0x20);  /* a tick that came before */
     put("OK", 2);
     start_case();
 }
