@@ -9,6 +9,7 @@ from lru import LRU
 from cache.memory import CodeMemory
 from cache.pairs import Pairs
 from cache.tables import SLOTS, LookupTables
+from translator.decode import Insn
 from translator.exits import Exit
 from translator.points import Point
 from translator.unit import Fragment
@@ -26,7 +27,7 @@ class Way:
     ``after`` is whoever answers callouts' own: where the guest went on after the last one.
     """
 
-    __slots__ = ("after", "index", "number", "placed", "target")
+    __slots__ = ("after", "callout", "index", "number", "placed", "target")
 
     def __init__(self, number: int, placed: Placed, index: int) -> None:
         self.number = number
@@ -35,6 +36,11 @@ class Way:
         """Which of the fragment's exits."""
         self.target: Placed | None = None
         self.after: tuple[Placed, int, int] | None = None
+        insn = placed.exits.insn(index)
+        self.callout: tuple[Insn, int, int] | None = None
+        """Of a callout: the instruction, its EIP, and how many instructions are to be given back to the budget."""
+        if insn is not None:
+            self.callout = insn, self.eip, placed.exits.refund(index)
 
     @property
     def kind(self) -> str:

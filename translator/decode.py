@@ -245,8 +245,8 @@ def _sized(size: str, opsize: int) -> int:
 _engines: dict[bool, capstone.Cs] = {}
 
 
-def boundaries(code: bytes, address: int, code32: bool) -> Iterator[int]:
-    """Lengths in bytes of the instructions at the start of *code*, as Capstone sees them.
+def boundaries(code: bytes, address: int, code32: bool, count: int = 0) -> Iterator[int]:
+    """Lengths in bytes of the first *count* instructions of *code* (0: of all), as Capstone sees them.
 
     Ends where Capstone cannot decode or the bytes run out.
     """
@@ -255,7 +255,7 @@ def boundaries(code: bytes, address: int, code32: bool) -> Iterator[int]:
         engine = _engines[code32] = capstone.Cs(
             capstone.CS_ARCH_X86, capstone.CS_MODE_32 if code32 else capstone.CS_MODE_16
         )
-    for _, length, _, _ in engine.disasm_lite(code, address):
+    for _, length, _, _ in engine.disasm_lite(code, address, count):
         yield length
 
 

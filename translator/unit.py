@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 from translator import layout
 from translator.assembler import asm
-from translator.decode import Insn, TooLong, Truncated, Undefined, boundaries, decode
+from translator.decode import Insn, TooLong, Truncated, Undefined, decode
 from translator.exits import Exit, Exits
 from translator.expand import EMITTERS, ident, memory
 from translator.layout import SS
+from translator.lengths import Lengths
 from translator.mode import CHECKED, Mode
 from translator.operand import R10, Emitter, block_operand, move_stack_pointer, stack
 from translator.piece import ATTENTION, BRANCH, CALLOUT, PLAIN, Piece
@@ -125,6 +126,7 @@ class Translator:
         """The instructions of fragments that record (``Mode.record``)."""
         self._memo: dict[Mode, dict[bytes, Piece]] = {}
         self._remembered = 0
+        self._lengths = {code32: Lengths(code32) for code32 in (False, True)}
 
     def translate(
         self,
@@ -162,21 +164,14 @@ class Translator:
         pieces: list[tuple[int, Piece]] = []
         targets: set[int] = set()
         at = 0
-        lengths = iter(boundaries(code[:40], eip, code32))
+        lengths = self._lengths[code32]
         while len(pieces) < max_insns and at < len(code):
-            length = next(lengths, 0)
-            if not length and pieces:
-                lengths = iter(boundaries(code[at : at + 40], eip + at, code32))
-                length = next(lengths, 0)
+            length = lengths.at(code, at)
             piece = memo.get(code[at : at + length]) if length else None
             if piece is None:
                 piece = self._decode(code, at, more if not pieces else None, mode, memo)
                 if piece is None:
                     break
-                if piece.insn.length != length:
-                    lengths = iter(
-                        boundaries(code[at + piece.insn.length : at + 64], eip + at + piece.insn.length, code32)
-                    )
             pieces.append((at, piece))
             at += piece.insn.length
             if piece.kind == PLAIN:

@@ -72,7 +72,8 @@ class Contexts:
         """The mode of the code that runs."""
         self.recording = False
         """Emitted code records each instruction."""
-        self.number = 0
+        self.number = self.tag = 0
+        """Of the context, and that as emitted code keeps it (``layout.CONTEXT``)."""
         self.cs_base = self.cs_limit = 0
         self.paging = False
         self.table = 0
@@ -126,7 +127,7 @@ class Contexts:
         context = self._all[number - 1]
         self._host.set_user(context.mode.user)
         self._become(context)
-        quads[_CONTEXT] = number << selectors.CONTEXT_SHIFT
+        quads[_CONTEXT] = self.tag
         quads[_SALT] = context.salt
 
     def _number(self) -> int:
@@ -151,6 +152,7 @@ class Contexts:
     def _become(self, context: Context) -> None:
         number, self.mode, self.cs_base, self.paging = context
         self.number = number
+        self.tag = number << selectors.CONTEXT_SHIFT
         assert self._space is not None
         self.where = number << 24 | self._space_number
         if self.mode.step:

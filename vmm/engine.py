@@ -96,7 +96,6 @@ class Engine:
         self._exit_kinds: dict[str, Callable[[Way], None]] = {
             "direct": self._exit_direct,
             "shadow": self._exit_shadow,
-            "callout": self._exit_callout,
             "fault": self._exit_guest_fault,
             "undefined": self._exit_undefined,
             "changed": self._exit_changed,
@@ -171,11 +170,14 @@ class Engine:
 
     def _on_exit(self) -> None:
         way = self.cache.way(self._quads[layout.EXIT_ID // 8] & 0xFFFF_FFFF)
-        self.contexts.follow()
+        if self._quads[_CONTEXT] != self.contexts.tag:
+            self.contexts.follow()
         if self._ends:
             self._end_step()
         if way is None:
             self._exit_miss()
+        elif way.callout is not None:
+            self._exit_callout(way)
         else:
             self._exit_kinds[way.kind](way)
 
@@ -319,14 +321,13 @@ class Engine:
         self._go(None)
 
     def _exit_callout(self, way: Way) -> None:
-        exits = way.placed.exits
-        insn = exits.insn(way.index)
-        assert insn is not None
+        assert way.callout is not None
+        insn, eip, refund = way.callout
         self.stats.exits["callout"] += 1
-        if refund := exits.refund(way.index):
+        if refund:
             self.budget.refund(refund)
         cpu = self.cpu
-        cpu.eip = way.eip
+        self._quads[_EIP] = eip
         self._emulate(insn)
         waits = self._trap or self.nmi or cpu.halted or self.stopping or cpu.shadow or self.interrupt
         if not waits and not self.budget.is_over and (after := self.fragments.after(way)) is not None:
@@ -669,6 +670,7 @@ class Engine:
         cpu.mode_changed = True
 
 
+_EIP, _CONTEXT = layout.EIP // 8, layout.CONTEXT // 8
 _SOFTWARE_INTERRUPTS = frozenset(("int_n", "int3", "into", "int1"))
 """They clear TF on their way to the handler, and with it the trap."""
 _NUMBERS = {"rax": 0, "rcx": 1, "rsi": 6, "rdi": 7, "r8": 8, "r9": 9, "r10": 10}
