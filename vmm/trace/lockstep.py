@@ -7,7 +7,6 @@ both go on alike: devices and clocks may differ, and all of it is remembered, bu
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,14 @@ from typing import Self
 
 from devices.ide import AtaDisk
 from translator.decode import Insn
-from translator.layout import EAX, EDX, IF_FLAG
+from translator.layout import EAX, EDX
 from vmm import cpuid
 from vmm.callouts import HANDLERS
 from vmm.config import MachineConfig
 from vmm.errors import ExitStatus
 from vmm.host import PAGE
 from vmm.machine import Machine
+from vmm.trace.ahead import Ahead
 from vmm.trace.compare import Difference
 from vmm.trace.oracle import Oracle, Told
 from vmm.trace.qemu import Block, LogError, blocks
@@ -31,17 +31,12 @@ from vmm.trace.ring import Ring
 from vmm.trace.state import registers
 from vmm.vcpu import CR0_PE, VCpu
 
-STRIDE = 8192
-"""Instructions between comparisons, at most; blocks of QEMU's that are known in advance."""
 MOST_AGAIN = 4
 """How often a block may begin before it runs: QEMU turns back to end a block behind an access to a device."""
 INDEXED = {0xCFC: 0xCF8, 0x71: 0x70}
 """Ports whose meaning another port has chosen."""
-_EIP, _EAX, _ESP, _EFLAGS = (REGISTERS.index(name) for name in ("eip", "eax", "esp", "eflags"))
-_CS, _SS, _CR0 = (REGISTERS.index(name) for name in ("cs", "ss", "cr0"))
+_EIP, _EAX, _CS, _CR0 = (REGISTERS.index(name) for name in ("eip", "eax", "cs", "cr0"))
 _VME = 1 << cpuid.FEATURES["VME"].bit
-_FRAME = 6
-"""Bytes that a real-mode interrupt pushes."""
 _PREFIXES = b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3"
 _STRINGS = frozenset(b"\x6c\x6d\x6e\x6f\xa4\xa5\xa6\xa7\xaa\xab\xac\xad\xae\xaf")
 
@@ -82,59 +77,6 @@ def make_alike(machine: Machine, told: Told | None) -> None:
         disk.identify_data = told.identify
 
 
-class _Ahead:
-    """QEMU's blocks, as many in advance as are needed."""
-
-    def __init__(self, blocks: Iterator[Block]) -> None:
-        self._blocks = blocks
-        self._known: deque[Block] = deque()
-        self._marks: deque[int] = deque()
-        self._rounds = self._begun = 0
-        self._last = -1
-        self._fill()
-
-    def _fill(self) -> None:
-        """Know STRIDE blocks of which each has an instruction of its own, or four times as many rounds of a loop."""
-        known = self._known
-        while self._begun - self._rounds < STRIDE and len(known) < 4 * STRIDE:
-            if (block := next(self._blocks, None)) is None:
-                break
-            eip = block.registers[_EIP]
-            self._begun += eip != self._last
-            self._last = eip
-            if block.vector is not None:
-                self._marks.append(self._begun)
-            known.append(block)
-
-    @property
-    def next(self) -> Block | None:
-        """The next block."""
-        return self._known[0] if self._known else None
-
-    def drop(self) -> None:
-        """Go on to the block after."""
-        block = self._known.popleft()
-        if block.vector is not None:
-            self._marks.popleft()
-        if not self._known or self._known[0].registers[_EIP] != block.registers[_EIP]:
-            self._rounds += 1
-        self._fill()
-
-    @property
-    def safe(self) -> int:
-        """So many instructions may run before the next interrupt."""
-        return max((self._marks[0] if self._marks else self._begun) - self._rounds - 2, 1)
-
-    def interrupted(self) -> tuple[int, ...] | None:
-        """Where the next block, an interrupt handler's first, goes back to."""
-        first = self._known[0].registers
-        for block in self._known:
-            found = block.registers
-            if found[_ESP] == first[_ESP] + _FRAME and found[_SS] == first[_SS] and found[_EFLAGS] & IF_FLAG:
-                return found
-        return None
-
-
 class Lockstep:
     """Holds *machine*, which has not run yet, against QEMU's *blocks*, up to linear address *until* or *most* blocks.
 
@@ -151,7 +93,7 @@ class Lockstep:
     ) -> None:
         self._machine = machine
         self._engine = engine = machine.engine
-        self._ahead = _Ahead(blocks)
+        self._ahead = Ahead(blocks)
         self._until, self._most = until, most
         self._hidden = frozenset(address for each in hidden for address in each)
         self.arrived = False
