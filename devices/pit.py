@@ -7,7 +7,7 @@ up to date when somebody looks at it; what happens in between is computed in clo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from devices.core import NEVER, SECOND, Clock, Device, Line, Ports
@@ -181,6 +181,15 @@ class Counter:
             return 1 if ahead.out is not self.out else None if edge is None else edge + 1
         return self.left if self._enabled and self.armed else None
 
+    def next_rise(self) -> int | None:
+        """Pulses until OUT changes, but that a fall that a rise is sure to follow is passed over."""
+        edge = self.next_edge()
+        if edge is None or not self.out:
+            return edge
+        if self.mode in (2, 4, 5):
+            return edge + 1
+        return edge + self.initial // 2 if self.mode == 3 and not self.load and self.initial > 1 else edge
+
     # Pins and bytes ---------------------------------------------------------------------------------
     def set_gate(self, level: bool) -> None:
         """Drive GATE."""
@@ -263,6 +272,8 @@ class Pit(Device):
         self.state = PitState()
         self._clock = clock
         self._irq = irq
+        self.waits: Callable[[], bool] = lambda: True
+        """Whether the last rise of *irq* has not been answered yet, so that a fall matters."""
         self.gate2 = Line(self._set_gate2)
         """GATE of counter 2."""
 
@@ -330,7 +341,8 @@ class Pit(Device):
         self._irq.set(self.state.counters[0].out)
 
     def next_event(self) -> int:
-        edge = self.state.counters[0].next_edge()
+        counter = self.state.counters[0]
+        edge = counter.next_edge() if self.waits() else counter.next_rise()
         return NEVER if edge is None else time_of(self.state.tick + edge)
 
     def advance(self) -> None:

@@ -113,6 +113,7 @@ class Board:
             engine.acknowledge = self.pic.acknowledge
             irq = [self.pic.line(n) if n != 2 else Line() for n in range(16)]
         self.pit = Pit(clock, irq[0])
+        self.pit.waits = lambda: bool(self.pic.master.state.edges & 1)
         reset = Line(lambda level: self.on_reset() if level else None)
         self.i8042 = I8042(clock, irq[1], irq[12], Line(lambda level: self._set_a20(0, level)), reset)
         port61 = SystemPortB(clock, self.pit.gate2, lambda: self.pit.output(2))

@@ -377,3 +377,26 @@ def test_reset_stops_everything() -> None:
 def test_bcd_is_its_own_inverse(value: int) -> None:
     assert from_bcd(to_bcd(value)) == value
     assert f"{to_bcd(value):x}" == str(value)
+
+
+@pytest.mark.parametrize("mode", [2, 3, 4, 5])
+@pytest.mark.parametrize("count", [2, 3, 5, 1000])
+def test_a_fall_that_nobody_waits_for_is_passed_over(mode: int, count: int) -> None:
+    """With an answered request the next event is the next rise, and rises come when they came before."""
+    rises, events = [], []
+    for waits in (True, False):
+        bench = Bench()
+        bench.pit.waits = lambda waits=waits: waits  # type: ignore[misc]
+        bench.out(CONTROL, 0x30 | mode << 1)
+        bench.out(COUNTER0, count & 0xFF, count >> 8)
+        events.append(0)
+        while (due := bench.pit.next_event()) < NEVER and events[-1] < 12:
+            bench.clock.now = due
+            bench.pit.advance()
+            events[-1] += 1
+        rises.append([at for at, level in bench.edges if level and at])
+    shortest = min(map(len, rises))
+    assert rises[0][:shortest] == rises[1][:shortest]
+    assert shortest or mode == 5
+    if mode in (2, 3):
+        assert len(rises[1]) >= 2 * len(rises[0]) - 1
