@@ -39,7 +39,7 @@ class Way:
         insn = placed.exits.insn(index)
         self.callout: tuple[Insn, int, int] | None = None
         """Of a callout: the instruction, its EIP, and how many instructions are to be given back to the budget."""
-        if insn is not None:
+        if insn is not None and self.kind == "callout":
             self.callout = insn, self.eip, placed.exits.refund(index)
 
     @property
