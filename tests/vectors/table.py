@@ -92,9 +92,9 @@ def without_vectors(table: Table) -> dict[str, list[str]]:
             if tally.made[mode]:
                 continue
             if row.how in NOT_RECORDED:
-                reason = f"in no mode: {NOT_RECORDED[row.how]}"
+                reason = f"but in system32, if that has it: {NOT_RECORDED[row.how]}"
             elif left_out(row, environment):
-                reason = f"in {mode}: no oracle runs it there as a guest's ring 0 or a host's own table has it"
+                reason = f"in {mode}: no oracle does there what this mode does, or another mode has it"
             else:
                 reason = f"in {mode}: every instance reached memory that only some machines have, or none was found"
             label = f"{row.key} {row.name}"
