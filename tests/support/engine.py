@@ -80,7 +80,7 @@ class BareEngine(Engine):
         self._tables = (TABLES + PAGE | 7).to_bytes(4, "little") + bytes(PAGE - 4) + entries
         self.physical.write(TABLES, self._tables)
 
-    def _deliver(self, fault: GuestFault) -> None:
+    def deliver(self, fault: GuestFault) -> None:
         self.fault = fault
         self.stop()
 
@@ -128,7 +128,7 @@ class BareEngine(Engine):
         for page in self.fragments.verified:
             self.cache.invalidate(page, 0, PAGE, "test")
         self.fragments.verified.clear()
-        self._stores.clear()
+        self.faults.stores.clear()
 
     def run_case(self, case: Case) -> Outcome:
         """Run *case* from its start to its end."""
@@ -152,7 +152,7 @@ class BareEngine(Engine):
         cpu.eip = case.eip
         cpu.halted = False
         cpu.shadow = 0
-        self.fault, self.timeout, self._trap = None, False, False
+        self.fault, self.timeout, self.trap = None, False, 0
         self.set_deadline(self.insns, False, True)
         start = self.insns
         self.set_deadline(start + case.max_insns, False, self.exact)
