@@ -111,9 +111,8 @@ class Assembler:
         self.labels = [at] * (len(lines) + 1)
         self.pads: list[int] = []
         self.old_pads: list[int] = []
-        for turn in range(3):  # labels are known in the second, and lengths may change once the pads are
-            if turn == 2 and self.pads == self.old_pads:
-                break
+        for _ in range(6):  # until labels are known, and what depends on them has its length
+            before = list(self.labels), self.pads
             here = at
             parts = []
             self.old_pads, self.pads = self.pads, []
@@ -123,6 +122,8 @@ class Assembler:
                 parts.append(kinds[kind % len(kinds)](self, Random(seed)))
                 here += len(parts[-1])
             self.labels[len(lines)] = here
+            if before == (self.labels, self.pads):
+                break
         self.code = b"".join(parts) + b"\xf4"
 
     def label(self, dice: Random) -> int:
