@@ -441,6 +441,8 @@ class TranslationCache:
             return
         for way in ways[first : first + count]:
             if type(way) is Way:
+                if way.target is not None and way.target.incoming is not None and len(way.target.incoming) < CROWD:
+                    way.target.incoming.remove(way)
                 way.target = way.after = None
         ways[first : first + count] = [None] * count
         self._free_numbers.setdefault(count, []).append(first)

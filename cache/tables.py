@@ -50,7 +50,10 @@ class LookupTables:
                 assert oldest is not None
                 number = oldest[1]
                 del self._of[oldest[0]]
-                del self._members[self._family[number]][number]
+                before = self._family[number]
+                del self._members[before][number]
+                if not self._members[before]:
+                    del self._members[before]
                 for call in self.recycled:
                     call(*oldest)
             self._of[context] = number

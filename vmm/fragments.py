@@ -178,7 +178,11 @@ class Fragments:
             fragments.setdefault(page, []).append(placed)
             if placed.following >= 0:
                 fragments.setdefault(page + 1 & 0xF_FFFF, []).append(placed)
-            elif not everywhere and page not in (stocked := contexts.stocked.setdefault(contexts.table, set())):
+            elif (
+                not everywhere
+                and not self._mmu.breakpoints.code
+                and page not in (stocked := contexts.stocked.setdefault(contexts.table, set()))
+            ):
                 stocked.add(page)
                 fragments[page] += self.cache.publish_beside(contexts.table, placed)
         return placed

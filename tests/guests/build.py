@@ -70,6 +70,7 @@ GUESTS = {
     "prisoner": Guest("kernel", cpu=CPU, why="its default CPU has no NX"),
     "lazy_fpu": Guest("kernel"),
     "breakpoints": Guest("kernel"),
+    "breakpoints_spaces": Guest("kernel"),
     "breakpoints_manual": Guest("kernel", qemu=False, why="it forgets which of two breakpoints was met"),
     "port_breakpoints": Guest("kernel"),
     "port_breakpoints_manual": Guest("kernel", qemu=False, why="it ends REP INS after one step, and aligns no port"),

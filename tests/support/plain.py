@@ -140,7 +140,8 @@ class PlainUnicorn:
         else:
             end = "halt"
             last = eip - 1
-            if uc.mem_read(base + last & 0xFFFF_FFFF, 1) == HLT:
+            at = base + last & 0xFFFF_FFFF
+            if any(start <= at < start + size for start, size in WINDOWS) and uc.mem_read(at, 1) == HLT:
                 eip, count = last, count - 1
         if self._real:
             self._segments((0x6000,) * 6)

@@ -73,3 +73,12 @@ def test_fbstp_stores_minus_zero(engine: BareEngine) -> None:
         fx=fx_image((1 << 79,)),
     )  # fmt: skip
     assert engine.run_case(case).memory == {DATA + 9: 0x80}
+
+
+@pytest.mark.xfail(strict=True, reason="of two NaNs Unicorn keeps the one with the larger significand, a CPU the first")
+def test_of_two_nans_sse_keeps_the_first(engine: BareEngine) -> None:
+    code = bytes.fromhex("0f5cc1")  # subps xmm0, xmm1
+    first, second = 0xFFF8_0000, 0xFFFF_FFFF
+    outcome = engine.run_case(Case(code, ENVIRONMENTS["flat32"], registers(), fx=fx_image(xmm=(first, second))))
+    assert outcome.fx is not None
+    assert outcome.fx.xmm[0] == first
