@@ -253,11 +253,10 @@ class TranslationCache:
         """Fragments that came from a guest-physical page, the oldest first."""
         return self._by_page.get(page, {}).keys()
 
-    def insert(self, key: Key, fragment: Fragment, following: int = -1, keep: bool = True) -> Placed:
+    def insert(self, key: Key, fragment: Fragment, following: int = -1) -> Placed:
         """Place a fragment, evicting the least recently used ones until it fits.
 
-        Its source runs on into the guest-physical page *following*, if that is not negative.  With *keep* false it is
-        not entered in the index and is never chained to.
+        Its source runs on into the guest-physical page *following*, if that is not negative.
         Raises ``MemoryError`` if it is larger than the whole cache.
         """
         size = len(fragment.code)
@@ -279,10 +278,9 @@ class TranslationCache:
         self._placed[address] = placed
         for host_page in placed.host_pages():
             self._in_page.setdefault(host_page, []).append(placed)
-        if keep:
-            if (old := self._index.get(key)) is not None:
-                self.remove(old, "replaced")
-            self._index[key] = placed
+        if (old := self._index.get(key)) is not None:
+            self.remove(old, "replaced")
+        self._index[key] = placed
         for page in (key[2] >> PAGE_SHIFT, following) if following >= 0 else (key[2] >> PAGE_SHIFT,):
             fragments = self._by_page.get(page)
             if fragments is None:
@@ -383,12 +381,8 @@ class TranslationCache:
         placed.slots = kept or None
 
     def _evict(self) -> None:
-        if len(self._index):
-            victim = _oldest(self._index)
-        else:
-            victim = next(iter(self._placed.values()))
         self.counters.evictions += 1
-        self.remove(victim)
+        self.remove(_oldest(self._index))
 
     def remove(self, placed: Placed, reason: str | None = None) -> None:
         """Take a fragment out: nothing leads to it any more and its memory is free."""

@@ -139,13 +139,12 @@ class CacheMachine(RuleBasedStateMachine):
         size=st.integers(200, 2500),
         exits=st.integers(0, 3),
         pages=st.lists(st.integers(0, 3), min_size=1, max_size=2, unique=True),
-        keep=st.booleans(),
     )
-    def insert(self, context: int, eip: int, bank: int, size: int, exits: int, pages: list[int], keep: bool) -> None:
+    def insert(self, context: int, eip: int, bank: int, size: int, exits: int, pages: list[int]) -> None:
         at = 4090 if pages[1:] else 16 * eip
         eip |= bank << 16
         key: Key = (context, eip, pages[0] << 12 | at)
-        placed = self.cache.insert(key, fragment(eip, size, exits), pages[1] if pages[1:] else -1, keep)
+        placed = self.cache.insert(key, fragment(eip, size, exits), pages[1] if pages[1:] else -1)
         assert placed.pages[0] == (pages[0], at, min(at + 20, 4096))
         assert placed.pages[1:] == tuple((page, 0, 14) for page in pages[1:])
         at = placed.address - BASE
@@ -153,8 +152,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.written[at : at + size] = b"\1" * size
         self.forget_the_dead()
         self.live.append(placed)
-        if keep:
-            assert self.cache.lookup(key) is placed
+        assert self.cache.lookup(key) is placed
 
     @rule(data=st.data())
     def chain(self, data: st.DataObject) -> None:
