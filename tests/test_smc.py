@@ -11,6 +11,7 @@ from keystone import KS_ARCH_X86, KS_MODE_16, KS_MODE_32, Ks
 from tests.support.engine import CONFIGURATIONS, BareEngine
 from tests.support.plain import PlainUnicorn
 from tests.support.state import CODE, ENVIRONMENTS, STACK, Case
+from translator.assembler import in_hexadecimal
 from translator.layout import EAX, EBX, ECX, EDX
 
 AT = CODE + 0x100
@@ -169,7 +170,7 @@ def test_what_is_stored_runs(
 ) -> None:
     environment = ENVIRONMENTS[mode]
     base = environment.segments[1].base
-    code, _ = Ks(KS_ARCH_X86, KS_MODE_32 if environment.code32 else KS_MODE_16).asm(source, at - base)
+    code, _ = Ks(KS_ARCH_X86, KS_MODE_32 if environment.code32 else KS_MODE_16).asm(in_hexadecimal(source), at - base)
     gpr = [0] * 8
     gpr[4] = STACK + 0x800 - environment.segments[2].base
     subject = Case(bytes(code), environment, tuple(gpr), at=at, max_insns=3000)

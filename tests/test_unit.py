@@ -14,6 +14,7 @@ from keystone import KS_ARCH_X86, KS_MODE_16, KS_MODE_32, Ks
 
 from tests.fuzz.program import CHANGING, COMPUTING, case
 from tests.support.state import CODE, ENVIRONMENTS
+from translator.assembler import asm, in_hexadecimal
 from translator.decode import disassemble
 from translator.layout import TC_BASE
 from translator.mode import BASED, CHECKED, FLAT, WORD, Mode
@@ -41,7 +42,7 @@ PRINTED = {
 
 
 def translate(mode: Mode, source: str) -> Fragment:
-    code, _ = Ks(KS_ARCH_X86, KS_MODE_32 if mode.code32 else KS_MODE_16).asm(source, AT)
+    code, _ = Ks(KS_ARCH_X86, KS_MODE_32 if mode.code32 else KS_MODE_16).asm(in_hexadecimal(source), AT)
     return Translator().translate(bytes(code), lambda: b"", AT, mode, 0)
 
 
@@ -55,7 +56,7 @@ def host() -> capstone.Cs:
 def printed(mode: Mode, source: str) -> str:
     """The unit for people: each guest instruction above the host instructions that it became."""
     fragment = translate(mode, source)
-    code, _ = Ks(KS_ARCH_X86, KS_MODE_32 if mode.code32 else KS_MODE_16).asm(source, AT)
+    code, _ = Ks(KS_ARCH_X86, KS_MODE_32 if mode.code32 else KS_MODE_16).asm(in_hexadecimal(source), AT)
     guest = dict(disassemble(bytes(code), AT, mode.code32))
     points = {p.at: p for p in fragment.points if p.refund}
     stubs = {e.stub: e for e in fragment.exits}
@@ -208,3 +209,11 @@ def test_a_moved_unit_is_the_unit_translated_there(fragments: list[tuple[bytes, 
         assert list(other.points) == list(expected.points)
         moved += 1
     assert moved or not any(f.movable for _, f in fragments)
+
+
+def test_decimal_numbers_are_decimal() -> None:
+    assert in_hexadecimal("mov r10, [r15+16]; lea r8d, [rcx*8-120]; mov al, 0x10") == (
+        "mov r10, [r15+0x10]; lea r8d, [rcx*8-0x78]; mov al, 0x10"
+    )
+    assert asm("mov r10, [r15+16]") == bytes.fromhex("4d8b5710")
+    assert asm("mov eax, 573785173") == bytes.fromhex("b855443322")

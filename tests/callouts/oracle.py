@@ -10,6 +10,7 @@ from keystone import KS_ARCH_X86, KS_MODE_16, KS_MODE_32, Ks
 from unicorn import x86_const as x86
 
 from tests.callouts.machine import MEMORY_SIZE, Machine
+from translator.assembler import in_hexadecimal
 from translator.layout import CS, DS, ES, FS, GS, SS
 
 CODE = 0x8000
@@ -21,7 +22,7 @@ _NOISE = random.Random(86).randbytes(MEMORY_SIZE)
 
 
 def assemble(source: str, code32: bool) -> bytes:
-    return bytes(_assemblers[code32].asm(source)[0])
+    return bytes(_assemblers[code32].asm(in_hexadecimal(source))[0])
 
 
 @dataclass

@@ -14,6 +14,7 @@ from keystone import KS_ARCH_X86, KS_MODE_32, Ks
 
 from tests.support.state import CODE, DATA, DATA_END, STACK, Case, Environment
 from tests.vectors.vector import Vector
+from translator.assembler import in_hexadecimal
 from translator.rules import Row
 
 AT: Final = CODE + 0x100
@@ -136,7 +137,7 @@ def vectors(row: Row, environment: Environment, count: int) -> Iterator[Vector]:
     """*count* vectors of each snippet of *row*, which differ in their registers."""
     for n, snippet in enumerate(SNIPPETS[row.key]):
         source = snippet.replace("{at}", str(AT)).replace("{m}", str(_MEMORY))
-        code = bytes(_assembler().asm(source, AT)[0])
+        code = bytes(_assembler().asm(in_hexadecimal(source), AT)[0])
         for turn in range(count):
             dice = Random(f"{row.key} {n} {turn}")
             gpr = [dice.getrandbits(32) for _ in range(8)]
