@@ -70,6 +70,15 @@ def test_what_ends_the_engine_is_a_difference(judge: Judge, monkeypatch: pytest.
 
 
 @pytest.mark.oracle
+def test_the_real_cpu_judges_an_endless_program_up_to_its_loop(judge: Judge) -> None:
+    """Plain Unicorn loses flags at a store into the block that runs; the program never ends."""
+    verdicts = Verdicts()
+    judge.run([program(4711, 215857)], verdicts)
+    assert verdicts.failures == []
+    assert sum(count for name, count in verdicts.counts.items() if "up to the endless loop" in name) == 1
+
+
+@pytest.mark.oracle
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert long.main(["--seed", "3", "--count", "40"]) == 0
     printed = capsys.readouterr().out
