@@ -192,3 +192,11 @@ def test_a_repeated_store_into_its_own_code_across_two_pages_goes_on_behind_itse
     outcome = BareEngine().run_case(subject)
     assert (outcome.end, outcome.eip, outcome.insns) == ("halt", subject.eip + len(code), 13)
     assert outcome.memory == dict.fromkeys(range(0x2_0FFC, 0x2_1004), 0x40)
+
+
+def test_an_immediate_in_the_next_page_is_seen_to_change_however_often() -> None:
+    # INC byte [21000h]; MOV ESI, imm32, whose lowest byte stands there; JL back to the INC: until it is 0.
+    code = bytes.fromhex("fe0500100200 be31cf594a 7cf3")
+    subject = Case(code, ENVIRONMENTS["flat32u"], (0,) * 4 + (0x4_0800, 0, 0, 0), 2, (), 0x2_0FF8)
+    outcome = BareEngine().run_case(subject)
+    assert (outcome.end, outcome.insns, outcome.gpr[6]) == ("halt", 147, 0x4A59_0031)

@@ -152,7 +152,7 @@ class Translator:
         pieces = self._pieces(code, more, eip, mode, max_insns, single_block or verify, verify)
         unroll = not single_block and not verify and not exact and max_insns == MAX_INSNS
         sites = self.sites if mode.record else None
-        return _Layout(pieces, eip, mode, cs_base, verify, unroll, exact, sites).build(code)
+        return _Layout(pieces, eip, mode, cs_base, verify, unroll, exact, sites).build()
 
     def _pieces(
         self, code: bytes, more: Callable[[], bytes], eip: int, mode: Mode, max_insns: int, single: bool, verify: bool
@@ -270,7 +270,7 @@ class _Layout:
         last_at, last = pieces[-1]
         self.length = last_at + last.insn.length
 
-    def build(self, source: bytes) -> Fragment:
+    def build(self) -> Fragment:
         """The fragment."""
         leaders, checked = self._leaders()
         need = self._needs(leaders, checked)
@@ -282,7 +282,7 @@ class _Layout:
         code += (-linear & 0xFFFF_FFFF).to_bytes(4, "little")
         entry = len(code)
         if self.verify:
-            self._compare(source[: self.length], linear)
+            self._compare(b"".join(piece.insn.raw for _, piece in self.pieces), linear)  # the next page's bytes too
         bounds = [*leaders, len(self.pieces)]
         for leader, end in pairwise(bounds):
             self._block(leader, end, need[leader] if leader in checked else 0)
