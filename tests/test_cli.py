@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Self
+from typing import ClassVar, Self
 
 import pytest
 
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 class FakeMachine:
     """Takes a configuration and ends at once."""
 
-    configs: list[MachineConfig]
+    configs: ClassVar[list[MachineConfig]]
     result = RunResult(0, "the guest powered off", 1234, 0.5)
     raises: BaseException | None = None
 
@@ -53,13 +53,11 @@ class FakeMachine:
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeMachine]]:
-    class Fresh(FakeMachine):
-        configs: list[MachineConfig] = []  # noqa: RUF012 - a class a test
-
+    fresh = type("Fresh", (FakeMachine,), {"configs": []})  # tests set its other attributes as well
     module = ModuleType("vmm.machine")
-    module.Machine = Fresh  # type: ignore[attr-defined]
+    monkeypatch.setattr(module, "Machine", fresh, raising=False)
     monkeypatch.setitem(sys.modules, "vmm.machine", module)
-    return Fresh
+    return fresh
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.cli import guest
 from vmm import builtin
 from vmm.errors import ExitStatus, VmmError
 from vmm.guests import GUESTS, GuestStore
@@ -217,11 +218,8 @@ def test_modules_that_are_missing(wanted: str) -> None:
 
 @pytest.fixture(scope="session")
 def grub() -> Path:
-    """The folder of GRUB's modules; skips where Debian's package cannot be had."""
-    try:
-        GuestStore().fetch("grub-image")
-    except VmmError as error:
-        pytest.skip(str(error))
+    """The folder of GRUB's modules; skips where Debian's package was not fetched."""
+    guest("grub-image")
     source = GuestStore()._package_folder(GRUB)
     assert source is not None
     return source[0] / GRUB.folder

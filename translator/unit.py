@@ -17,7 +17,8 @@ from translator import layout
 from translator.assembler import asm
 from translator.decode import Insn, TooLong, Truncated, Undefined, decode
 from translator.exits import Exit, Exits
-from translator.expand import EMITTERS, ident, memory
+from translator.expand import EMITTERS
+from translator.expand.copied import ident, memory
 from translator.layout import SS
 from translator.lengths import Lengths
 from translator.mode import CHECKED, Mode

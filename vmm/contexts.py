@@ -20,6 +20,9 @@ from vmm.vcpu import CR0_PG, VCpu
 
 MAX_CONTEXTS = 1 << 12
 """Modes and CS bases that fragments exist for; a guest that has more begins with an empty cache again."""
+_SPACE_SHIFT = 16
+"""In ``Contexts.where`` the number of the address space stands above that of the context."""
+assert MAX_CONTEXTS < 1 << _SPACE_SHIFT
 _CROSSED = 256
 """Contexts with smaller numbers can be entered by emitted code."""
 _TABLE, _CONTEXT, _SALT = layout.TABLE // 8, layout.CONTEXT // 8, layout.SALT // 8
@@ -145,16 +148,16 @@ class Contexts:
 
     def follow(self) -> None:
         """Emitted code may have gone on in another context by itself."""
-        number = self._quads[_CONTEXT] >> selectors.CONTEXT_SHIFT
-        if number != self.number:
-            self._become(self._all[number - 1])
+        tag = self._quads[_CONTEXT]
+        if tag != self.tag:
+            self._become(self._all[(tag >> selectors.CONTEXT_SHIFT) - 1])
 
     def _become(self, context: Context) -> None:
         number, self.mode, self.cs_base, self.paging = context
         self.number = number
         self.tag = number << selectors.CONTEXT_SHIFT
         assert self._space is not None
-        self.where = number << 24 | self._space_number
+        self.where = self._where(number, self._space_number)
         if self.mode.step:
             self.table = 0
             self._quads[_TABLE] = self._tables.never
@@ -165,20 +168,24 @@ class Contexts:
             self._quads[_TABLES + number] = address
         self._space.contexts.add(number)
 
+    @staticmethod
+    def _where(number: int, space: int) -> int:
+        return space << _SPACE_SHIFT | number
+
     # Lookup tables of the present space, for emitted code ------------------------------------------------------
 
     def _enter_space(self, space: Space) -> None:
         self._space, self._space_number = space, space.number
         self._quads[_TABLES : _TABLES + _CROSSED] = self._never
         for number in space.contexts:
-            table = self._tables.number(number << 24 | space.number)
+            table = self._tables.number(self._where(number, space.number))
             if table is not None and number < _CROSSED:
                 self._quads[_TABLES + number] = self._tables.address(table)
 
     def unstock(self, space: Space, page: int) -> list[int]:
         """Linear *page* may be mapped another way in this space.  Returns the numbers of its lookup tables."""
-        wheres = (number << 24 | space.number for number in sorted(space.contexts))
-        tables = [table for where in wheres if (table := self._tables.number(where)) is not None]
+        numbers = (self._tables.number(self._where(number, space.number)) for number in sorted(space.contexts))
+        tables = [table for table in numbers if table is not None]
         for table in tables:
             if table in self.stocked:
                 self.stocked[table].discard(page)
@@ -186,8 +193,8 @@ class Contexts:
 
     def _on_recycled(self, where: int, table: int) -> None:
         self.stocked.pop(table, None)
-        number = where >> 24
-        if self._space is not None and where & 0xFF_FFFF == self._space.number and number < _CROSSED:
+        space, number = where >> _SPACE_SHIFT, where & (1 << _SPACE_SHIFT) - 1
+        if space == self._space_number and number < _CROSSED:
             self._quads[_TABLES + number] = self._tables.never
 
     # Segment loads ----------------------------------------------------------------------------------------------
@@ -209,7 +216,6 @@ class Contexts:
         if max(before, self.number) >= _CROSSED:
             return
         state = selectors.STATE // 8
-        quads[at : at + selectors.ENTRY_SIZE // 8] = self._empty[: selectors.ENTRY_SIZE // 8]
         if register != selectors.QUERY:
             for n, offset in enumerate(selectors.COPIED):
                 quads[at + state + n] = quads[offset // 8 + register]

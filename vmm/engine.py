@@ -166,8 +166,7 @@ class Engine:
 
     def _on_exit(self) -> None:
         way = self.cache.way(self._quads[layout.EXIT_ID // 8] & 0xFFFF_FFFF)
-        if self._quads[_CONTEXT] != self.contexts.tag:
-            self.contexts.follow()
+        self.contexts.follow()
         if self.step.running:
             self.step.end()
         if way is None:
@@ -430,6 +429,6 @@ class Engine:
         cpu.mode_changed = True
 
 
-_EIP, _CONTEXT = layout.EIP // 8, layout.CONTEXT // 8
+_EIP = layout.EIP // 8
 _SOFTWARE_INTERRUPTS = frozenset(("int_n", "int3", "into", "int1"))
 """They clear TF on their way to the handler, and with it the trap."""

@@ -26,7 +26,7 @@ EXACT, STEP = 1 << 24, 1 << 25
 instruction, to run alone."""
 _CONTEXT = EXACT - 1
 MAX_KNOWN = 16_384
-"""Translations that are remembered, about 3 KiB each."""
+"""Translations that are remembered."""
 GENERAL_PROTECTION = 13
 _EIP = layout.EIP // 8
 
@@ -160,44 +160,39 @@ class Fragments:
     def find(self) -> Placed:
         """The fragment at EIP, translated if need be, and published to indirect branches."""
         key = self._locate(0)
-        placed = self._cached(key)
-        if placed is None:
-            if self.contexts.mode.step:
-                placed = self._translate(key, max_insns=1, single_block=True)
-            else:
-                placed = self._translate(key)
-        if placed.linear in self._mmu.breakpoints.code:
-            return placed
-        if self.contexts.mode.step:
-            return placed
-        page = placed.linear >> 12
-        contexts = self.contexts
-        everywhere = contexts.paging and placed.following < 0 and self._mmu.is_global(page)
-        if self.cache.publish(contexts.table, placed, contexts.number if everywhere else 0) and contexts.paging:
-            fragments = self._mmu.space.fragments
-            fragments.setdefault(page, []).append(placed)
-            if placed.following >= 0:
-                fragments.setdefault(page + 1 & 0xF_FFFF, []).append(placed)
-            elif (
-                not everywhere
-                and not self._mmu.breakpoints.code
-                and page not in (stocked := contexts.stocked.setdefault(contexts.table, set()))
-            ):
-                stocked.add(page)
-                fragments[page] += self.cache.publish_beside(contexts.table, placed)
+        step = self.contexts.mode.step
+        placed = self._cached(key) or self._translate(key, 1 if step else MAX_INSNS, step)
+        if not step and placed.linear not in self._mmu.breakpoints.code:
+            self._publish(placed)
         return placed
 
+    def _publish(self, placed: Placed) -> None:
+        """Let indirect branches find *placed*, and with the first of its page in this space what stands beside it."""
+        contexts, page = self.contexts, placed.linear >> 12
+        everywhere = contexts.paging and placed.following < 0 and self._mmu.is_global(page)
+        if not self.cache.publish(contexts.table, placed, contexts.number if everywhere else 0) or not contexts.paging:
+            return
+        fragments = self._mmu.space.fragments
+        fragments.setdefault(page, []).append(placed)
+        if placed.following >= 0:
+            fragments.setdefault(page + 1 & 0xF_FFFF, []).append(placed)
+            return
+        stocked = contexts.stocked.setdefault(contexts.table, set())
+        if page not in stocked and not everywhere and not self._mmu.breakpoints.code:
+            stocked.add(page)
+            fragments[page] += self.cache.publish_beside(contexts.table, placed)
+
     def _cached(self, key: Key) -> Placed | None:
-        """The fragment of *key*, if it is in the cache and what it runs on into is where it was."""
+        """The fragment of *key*, if it is in the cache and what it runs on into is where it was.
+
+        Raises ``GuestFault``: what runs on into another page is one instruction.
+        """
         placed = self.cache.lookup(key)
         if placed is None or placed.following < 0:
             return placed
         beyond = (placed.linear | PAGE - 1) + 1 & 0xFFFF_FFFF
-        try:
-            if self._mmu.code_address(beyond, self.contexts.mode.user) >> 12 == placed.following:
-                return placed
-        except GuestFault:  # it is the last instruction's, if the guest comes to it
-            pass
+        if self._mmu.code_address(beyond, self.contexts.mode.user) >> 12 == placed.following:
+            return placed
         self.cache.remove(placed, "moved")
         return None
 

@@ -1,19 +1,14 @@
 /* Hardware breakpoints on code and data, in the kernel and in ring 3, with paging and without: what each instruction meets
    and where it stops, EFLAGS.RF.  BY_MANUAL adds what QEMU does another way: of two breakpoints that one access meets it
    tells one, or one of before; at REP it stops again for each step; it loses count when it steps. */
-#include "kernel.h"
+#include "debug.h"
 
-enum { P = 1, W = 2, U = 4, G0 = 2, L1 = 4, MAX_HITS = 99 };
-enum { EXECUTE = 0, WRITE = 1, ACCESS = 3, BYTE = 0, WORD = 4, DWORD = 12 };
+enum { P = 1, W = 2, U = 4, EXECUTE = 0, WRITE = 1, ACCESS = 3 };
 enum { GD = 0x2000 };
 #define PG 0x80000000u
-#define DR6_ONES 0xFFFF0FF0u
 
 static uint32_t directory[1024] PAGE_ALIGNED, table[1024] PAGE_ALIGNED;
 static uint8_t data[2][PAGE] PAGE_ALIGNED, user_stack[PAGE] PAGE_ALIGNED;
-static const uint8_t *origin;
-static uint32_t hits;
-static int set_rf;
 
 extern uint8_t loop[], loop_body[], loop_string[], loop_back[], loop_end[], stores[], loads[], stack_code[];
 
@@ -53,41 +48,6 @@ __asm__(".section .user, \"awx\"\n"
         "mov 128(%ebx), %esp\n"
         "int $0x80\n"
         ".text\n");
-
-static void show(const struct registers *frame)
-{
-    print(" %2", frame->eip - (uint32_t)origin);
-    uint32_t status = dr6();
-    if (status != (DR6_ONES | 1))
-        print("(%4)", status & ~DR6_ONES);
-    if (frame->vector != DB)
-        print("!%2", frame->vector);
-    set_dr6(0);
-    if (++hits > MAX_HITS) {
-        print(" and on\n");
-        quit(0x7D);
-    }
-}
-
-static int on_kernel_trap(struct registers *frame)
-{
-    if (frame->vector != DB)
-        return 0;
-    show(frame);
-    if (set_rf)
-        frame->eflags |= RF;
-    return 1;
-}
-
-static void watch(int n, uint32_t address, uint32_t what)
-{
-    uint32_t control = dr7() & ~(15u << (16 + 4 * n)) & ~(3u << 2 * n);
-    if (n == 0)
-        set_dr0(address);
-    else
-        set_dr1(address);
-    set_dr7(control | what << (16 + 4 * n) | (n ? L1 : G0));
-}
 
 static struct registers state_at(uint8_t *code)
 {

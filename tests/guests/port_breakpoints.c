@@ -1,15 +1,11 @@
 /* Breakpoints on I/O ports (DR7.R/W = 2, CR4.DE): which accesses meet them and where they stop, in the kernel and in ring
    3.  BY_MANUAL adds what QEMU does another way: it takes DR0 to DR3 as they are, not aligned to LEN; of two breakpoints
    that were met it tells both even if only one was met last; after one step of REP INS it goes on behind the instruction. */
-#include "kernel.h"
+#include "debug.h"
 
-enum { G0 = 2, L1 = 4, DE = 8, PORT = 2, BYTE = 0, WORD = 4, DWORD = 12 };
-enum { PAGE_REGISTERS = 0x80, MAX_HITS = 99 };
-#define DR6_ONES 0xFFFF0FF0u
+enum { DE = 8, PORT = 2 };
 
 static uint8_t buffer[64], user_stack[PAGE] PAGE_ALIGNED;
-static const uint8_t *origin;
-static uint32_t hits;
 
 extern uint8_t singles[], strings[], repeated[], none[];
 
@@ -28,37 +24,6 @@ __asm__(".section .user, \"awx\"\n"
         "int $0x80\n"
         "none: in $0xE9, %al\n mov 0x82, %eax\n int $0x80\n"
         ".text\n");
-
-static void show(const struct registers *frame)
-{
-    print(" %2", frame->eip - (uint32_t)origin);
-    uint32_t status = dr6();
-    if (status != (DR6_ONES | 1))
-        print("(%4)", status & ~DR6_ONES);
-    set_dr6(0);
-    if (++hits > MAX_HITS) {
-        print(" and on\n");
-        quit(0x7D);
-    }
-}
-
-static int on_kernel_trap(struct registers *frame)
-{
-    if (frame->vector != DB)
-        return 0;
-    show(frame);
-    return 1;
-}
-
-static void watch(int n, uint32_t port, uint32_t length)
-{
-    uint32_t control = dr7() & ~(15u << (16 + 4 * n)) & ~(3u << 2 * n);
-    if (n == 0)
-        set_dr0(port);
-    else
-        set_dr1(port);
-    set_dr7(control | (PORT | length) << (16 + 4 * n) | (n ? L1 : G0));
-}
 
 /* Run code in ring 3, or in the kernel, to its INT 80h, and print where it stopped. */
 static void run(const char *name, uint8_t *code, uint32_t ring, uint32_t flags)
@@ -94,32 +59,32 @@ void kernel(void)
         set_cr4(cr4() | DE);
         set_dr7(0);
         run("off", singles, ring, IOPL3);
-        watch(0, 0x82, BYTE);
+        watch(0, 0x82, PORT | BYTE);
         run("one port", singles, ring, IOPL3);
         run("strings", strings, ring, IOPL3);
         run("other ports, and memory", none, ring, IOPL3);
-        watch(0, 0x82, WORD);
+        watch(0, 0x82, PORT | WORD);
         run("two ports", singles, ring, IOPL3);
-        watch(0, 0x80, DWORD);
+        watch(0, 0x80, PORT | DWORD);
         run("four ports", singles, ring, IOPL3);
-        watch(0, 0x40082, BYTE);
+        watch(0, 0x40082, PORT | BYTE);
         run("above the ports", singles, ring, IOPL3);
-        watch(0, 0x82, BYTE);
-        watch(1, 0x82, WORD);
+        watch(0, 0x82, PORT | BYTE);
+        watch(1, 0x82, PORT | WORD);
         run("two, both met", strings, ring, IOPL3);
 #ifdef BY_MANUAL
         run("two", singles, ring, IOPL3);
         set_dr7(0);
-        watch(0, 0x82, BYTE);
+        watch(0, 0x82, PORT | BYTE);
         run("REP", repeated, ring, IOPL3);
-        watch(0, 0x83, WORD);
+        watch(0, 0x83, PORT | WORD);
         run("not aligned", singles, ring, IOPL3);
-        watch(0, 0x82, BYTE);
+        watch(0, 0x82, PORT | BYTE);
         if (ring)
             run("single-step", strings, ring, IOPL3 | TF);
 #endif
         set_dr7(0);
-        watch(0, 0x82, BYTE);
+        watch(0, 0x82, PORT | BYTE);
         if (ring)
             run("forbidden", singles, ring, 0);
 #ifdef BY_MANUAL

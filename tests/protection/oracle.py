@@ -31,6 +31,7 @@ from tests.protection.tables import (
     UDATA,
     tables,
 )
+from tests.support import bochs
 
 HERE = Path(__file__).parent
 
@@ -134,40 +135,12 @@ def run_qemu(rom: bytes, folder: Path) -> list[bytes]:
     return split((folder / "qemu.out").read_bytes())
 
 
-_BOCHSRC = """\
-display_library: rfb, options="timeout=0"
-romimage: file=rom.bin, address=0xfffe0000
-vgaromimage: file=vga.bin
-cpu: model=p3_katmai, ips=50000000, reset_on_triple_fault=0
-memory: guest=16, host=16
-port_e9_hack: enabled=1
-sound: waveoutdrv=dummy
-speaker: enabled=0
-log: bochs.log
-panic: action=fatal
-error: action=ignore
-info: action=ignore
-debug: action=ignore
-"""
+_BOCHS_CPU = "model=p3_katmai, ips=50000000, reset_on_triple_fault=0"
 
 
 def run_bochs(rom: bytes, folder: Path) -> list[bytes]:
     (folder / "rom.bin").write_bytes(rom)
-    option_rom = bytearray(b"\x55\xaa\x40".ljust(0x8000, b"\0"))
-    option_rom[-1] = -sum(option_rom) & 0xFF
-    (folder / "vga.bin").write_bytes(option_rom)
-    (folder / "bochsrc").write_text(_BOCHSRC)
-    (folder / "rc").write_text("c\n")
-    done = subprocess.run(
-        ["bochs", "-q", "-f", "bochsrc", "-rc", "rc"],
-        cwd=folder,
-        timeout=60,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    return split(done.stdout)
+    return split(bochs.run(folder, 0xFFFE_0000, _BOCHS_CPU, 16, 60))
 
 
 def fields(record: bytes) -> dict[str, int]:

@@ -19,19 +19,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#define CHUNK 16
-
-struct request {
-    uint32_t gpr[8], eip, eflags, segments[6], patches;
-    uint8_t fx[512];
-} __attribute__((packed));
-
-struct answer {
-    uint32_t gpr[8], eip, eflags, trap, error, cr2, changes;
-    uint8_t fx[512];
-} __attribute__((packed));
-
-struct range { uint32_t address, size; } __attribute__((packed));
+#include "wire.h"
 
 static struct request request;
 static struct answer answer;

@@ -16,6 +16,7 @@ from tests.support.wire import pack, unpack
 from vmm.vcpu import ATTR_DB, ATTR_G
 
 SOURCE: Final = Path(__file__).with_name("silicon.c")
+WIRE: Final = Path(__file__).with_name("wire.h")
 _AWAY: Final = "-Wl,-Ttext-segment=0x50000000"
 """Its own memory stands where no bit offset of BT reaches from the windows (256 MiB), nor a base and a small offset."""
 _PIPE: Final = 48 << 10
@@ -27,7 +28,8 @@ def program() -> Path | None:
     """The runner, built once a session; None where that cannot be done."""
     folder = Path(tempfile.gettempdir()) / "btvmm-silicon"
     folder.mkdir(exist_ok=True)
-    target = folder / f"silicon-{hashlib.sha256(SOURCE.read_bytes() + _AWAY.encode()).hexdigest()[:16]}"
+    sources = SOURCE.read_bytes() + WIRE.read_bytes() + _AWAY.encode()
+    target = folder / f"silicon-{hashlib.sha256(sources).hexdigest()[:16]}"
     if not target.exists():
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as made:
             pass

@@ -14,6 +14,7 @@ from vmm import builtin, cli
 from vmm.config import MachineConfig
 from vmm.errors import ExitStatus
 from vmm.trace import Level, Plan, Trace, record
+from vmm.trace.insns import InsnLog
 from vmm.trace.oracle import QEMU, find
 
 
@@ -111,7 +112,8 @@ CHANGES: dict[str, Callable[[bytes], bytes]] = {
 def test_damaged_records_behind_a_right_checksum(
     name: str, window: Trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    packed = window.records.pack()  # type: ignore[attr-defined]
+    assert isinstance(window.records, InsnLog)
+    packed = window.records.pack()
     monkeypatch.setattr(type(window.records), "pack", lambda self: CHANGES[name](packed))
     path = tmp_path / "t"
     window.write(path)

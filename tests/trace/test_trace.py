@@ -72,8 +72,8 @@ def test_the_same_run_again(name: str, way: str) -> None:
     config = machine(build(name), debug_exit=DebugExit(0xF4, 1), serial=(Channel("null"),))
     trace, _ = record(config, EVERY)
     assert trace.records
-    again = {"chaining": True, "tc_size": 32 << 20} | WAYS[way]
-    assert check(machine(config.kernel, debug_exit=config.debug_exit, **again), trace)[0] is None  # type: ignore[arg-type]
+    again: dict[str, Any] = {"chaining": True, "tc_size": 32 << 20} | WAYS[way]
+    assert check(machine(build(name), debug_exit=config.debug_exit, **again), trace)[0] is None
 
 
 DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {

@@ -149,6 +149,10 @@ class FarBodies:
         reg = self.dice.choice((ES, SS, DS, FS, GS))
         selector = self._data_selector()
         self._watch_segment(reg)
+        return self._with_selector(ask, reg, selector)
+
+    def _with_selector(self, ask: Ask, reg: int, selector: int) -> bytes:
+        """The instruction with *reg* in ModRM and *selector* in its register or memory operand."""
         if ask.form == "r":
             rm = self.dice.randrange(8)
             self.gpr[rm] = self.gpr[rm] & 0xFFFF_0000 | selector
@@ -178,14 +182,7 @@ class FarBodies:
     def _selector_of(self, ask: Ask) -> bytes:
         """LAR, LSL, VERR, VERW."""
         reg = self.row.digit if self.row.digit is not None else self.dice.randrange(8)
-        selector = self._data_selector()
-        if ask.form == "r":
-            rm = self.dice.randrange(8)
-            self.gpr[rm] = self.gpr[rm] & 0xFFFF_0000 | selector
-            return ask.opcode + bytes((0xC0 | reg << 3 | rm,))
-        rm, rest, seg, offset = self.operand(ask.adsize, 2, True, override=ask.override)
-        self.patch(offset + self.base(seg) & 0xFFFF_FFFF, selector.to_bytes(2, "little"))
-        return ask.opcode + bytes((rm | reg << 3,)) + rest
+        return self._with_selector(ask, reg, self._data_selector())
 
     _lar = _lsl = _verr = _verw = _selector_of
 

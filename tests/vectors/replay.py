@@ -15,7 +15,7 @@ def failure(engine: BareEngine, recorded: Recorded) -> list[str]:
     vector = recorded.vector
     try:
         got = engine.run_case(vector.case)
-    except Exception as error:
+    except Exception as error:  # it goes on, with the name of the vector
         error.add_note(named(recorded))
         raise
     lines = vector.differences(recorded.expected, got, False)

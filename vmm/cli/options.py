@@ -123,11 +123,19 @@ def _seconds(text: str) -> float:
         raise UsageError(f"--timeout: {text!r} is not a number of seconds") from None
 
 
-def _count(text: str) -> int:
+def count(text: str, option: str, what: str = "instructions", least: int | None = None) -> int:
+    """A number of *what*, at *least* so many.  Raises ``UsageError``."""
     try:
-        return int(text.replace("_", ""), 0)
+        number = int(text.replace("_", ""), 0)
     except ValueError:
-        raise UsageError(f"--max-insns: {text!r} is not a number of instructions") from None
+        number = None
+    if number is None or (least is not None and number < least):
+        raise UsageError(f"{option}: {text!r} is not a number of {what}")
+    return number
+
+
+def _insns(text: str) -> int:
+    return count(text, "--max-insns")
 
 
 def _only(given: dict[str, str], known: set[str], option: str) -> None:
@@ -347,7 +355,7 @@ RUN_OPTIONS: tuple[Option[Draft], ...] = (
     _row("rtc", "base=,clock=vm", "the time at power-on (2020-01-01)", _rtc),
     _row("no-reboot", "", "a reset ends the run", _constant("reboot", False)),
     _row("timeout", "SECONDS", "end the run after this wall time, status 124", _set("timeout", _seconds)),
-    _row("max-insns", "N", "end the run after this many guest instructions", _set("max_insns", _count)),
+    _row("max-insns", "N", "end the run after this many guest instructions", _set("max_insns", _insns)),
     _row(
         "expect",
         "REGEX",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vmm.cli.options import RUN_OPTIONS, Draft
+from vmm.cli.options import RUN_OPTIONS, Draft, count
 from vmm.cli.parse import Option, parse, print_help
 from vmm.cli.tracelogs import Differs, export, import_log, lockstep
 from vmm.config import check_output
@@ -42,9 +42,7 @@ class _Draft(Draft):
 
 def _count(option: str, name: str) -> Any:
     def apply(draft: _Draft, text: str) -> None:
-        if not text.replace("_", "").isdecimal():
-            raise UsageError(f"{option}: {text!r} is not a number of instructions")
-        setattr(draft, name, int(text.replace("_", "")))
+        setattr(draft, name, count(text, option, least=0))
 
     return apply
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vmm.cli.options import RUN_OPTIONS, Draft
+from vmm.cli.options import RUN_OPTIONS, Draft, count
 from vmm.cli.parse import Option, parse, print_help
 from vmm.config import check_output
 from vmm.errors import ExitStatus, UsageError, VmmError
@@ -43,9 +43,7 @@ def _address(draft: _Draft, text: str) -> None:
 
 
 def _blocks(draft: _Draft, text: str) -> None:
-    if not text.replace("_", "").isdecimal() or not int(text.replace("_", "")):
-        raise UsageError(f"--blocks: {text!r} is not a number of blocks")
-    draft.blocks = int(text.replace("_", ""))
+    draft.blocks = count(text, "--blocks", "blocks", least=1)
 
 
 def _log(draft: _Draft, text: str) -> None:

@@ -153,8 +153,8 @@ class Oracle:
     """QEMU with the machine of *config*.  A context manager: at its end QEMU is ended.  Raises ``UsageError``."""
 
     def __init__(self, config: MachineConfig, program: str = QEMU) -> None:
-        self._program, _ = find(program)
         self._command = command(config)
+        self._program, _ = find(program)
         self._has_disk = bool(config.drives)
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="vmm-qemu-")

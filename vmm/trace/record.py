@@ -1,7 +1,7 @@
 """Records a run, or checks one against a trace.
 
-The scheduler stops emitted code at exact instruction counts.  What is recorded is therefore the run with these stops:
-an interrupt due within a unit's length of one may be taken some instructions earlier than in a plain run.
+Meanwhile every deadline is met to the instruction, so that neither the stops for records nor where units end decide
+when an interrupt comes.  A plain run, whose deadlines may be late by less than a unit, may take it a little later.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from vmm.trace.state import registers
 
 INTERVAL = 1 << 16
 """Instructions between records: fewer take more than twice the plain run where guests are fastest (docs/traces.md)."""
+MOST_RECORDED = 1 << 24
+"""Instructions of a window: their records, 64 bytes each, stand in memory until they are written."""
 MOST_REFINED = 1 << 20
 """Instructions of the longest interval that is recorded again, each of them, where a run differs in it."""
 ROM_WINDOW = 256 << 10
@@ -50,6 +52,8 @@ class Plan:
             raise UsageError(f"--to: {self.end} comes before --from, {self.start}")
         if self.level is Level.INSN and self.end is None:
             raise UsageError("--level insn needs --to: every instruction of a whole run is too much")
+        if self.level is Level.INSN and self.end is not None and self.end - self.start > MOST_RECORDED:
+            raise UsageError(f"--to: more than {MOST_RECORDED:,} instructions are too many for --level insn")
         return self
 
     def next(self, insns: int) -> int | None:

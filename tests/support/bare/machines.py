@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.guests.build import GCC_FLAGS
+from tests.support import bochs
 from tests.support.segments import descriptors
 from tests.support.state import Case, Environment, Outcome
 from tests.support.wire import backgrounds, pack, unpack, windows
@@ -24,21 +25,7 @@ _ROM_SIZE, _RUNNER_SIZE, _RESET_SIZE = 2 << 20, 256 << 10, 64 << 10
 _ROOM: Final = _ROM_SIZE - _RUNNER_SIZE - _RESET_SIZE
 """Bytes of the ROM for cases."""
 _SECONDS: Final = 600
-_BOCHSRC: Final = """\
-display_library: rfb, options="timeout=0"
-romimage: file=rom.bin, address=0xffe00000
-vgaromimage: file=vga.bin
-cpu: model=p4_willamette, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs=0
-memory: guest=128, host=128
-port_e9_hack: enabled=1
-sound: waveoutdrv=dummy
-speaker: enabled=0
-log: bochs.log
-panic: action=fatal
-error: action=ignore
-info: action=ignore
-debug: action=ignore
-"""
+_CPU: Final = "model=p4_willamette, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs=0"
 
 
 @cache
@@ -116,16 +103,7 @@ class Bochs(BareMachine):
     program = "bochs"
 
     def run(self, folder: Path) -> bytes:
-        option_rom = bytearray(b"\x55\xaa\x40".ljust(0x8000, b"\0"))
-        option_rom[-1] = -sum(option_rom) & 0xFF
-        (folder / "vga.bin").write_bytes(option_rom)
-        (folder / "bochsrc").write_text(_BOCHSRC)
-        (folder / "rc").write_text("c\n")
-        command = ["bochs", "-q", "-f", "bochsrc", "-rc", "rc"]
-        done = subprocess.run(
-            command, cwd=folder, timeout=_SECONDS, check=False, stdin=subprocess.DEVNULL, capture_output=True
-        )
-        return done.stdout
+        return bochs.run(folder, 0xFFE0_0000, _CPU, 128, _SECONDS)
 
 
 class Qemu(BareMachine):

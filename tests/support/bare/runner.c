@@ -1,12 +1,14 @@
 /* A bare machine as an oracle: runs code of ring 3, virtual-8086 mode or ring 0 from a given state, reports what it left.
 
    Every exception is a task gate, so that the whole register file of a case comes from its TSS and goes back to it.
-   The cases stand in the ROM (struct layouts below, packed); answers go to port E9h. */
+   The cases stand in the ROM (struct layouts in wire.h, packed); answers go to port E9h. */
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../wire.h"
+
 enum { CODE = 0x08, DATA = 0x10, CASE = 0x18, LDT = 0x20, MONITORS = 0x28, GATES = 48 };
-enum { NM = 7, PF = 14, TIMER = 32, CHUNK = 16, PAGE = 4096, USER = 7, KERNEL = 3, LARGE = 0x83 };
+enum { NM = 7, PF = 14, TIMER = 32, PAGE = 4096, USER = 7, KERNEL = 3, LARGE = 0x83 };
 #define CR0 0x80010033u  /* PG WP NE ET MP PE */
 #define CR4 0x610u       /* PSE, OSFXSR, OSXMMEXCPT */
 enum { HARNESS = 0x06000000, CASES = 0xFFE00000, MAX_WINDOWS = 8 };
@@ -15,15 +17,6 @@ struct tss {
     uint32_t link, esp0, ss0, esp1, ss1, esp2, ss2, cr3, eip, eflags, gpr[8], segments[6], ldt;
     uint16_t trap, iomap;
 };
-struct range { uint32_t address, size; } __attribute__((packed));
-struct request {
-    uint32_t gpr[8], eip, eflags, segments[6], patches;
-    uint8_t fx[512];
-} __attribute__((packed));
-struct answer {
-    uint32_t gpr[8], eip, eflags, trap, error, cr2, changes;
-    uint8_t fx[512];
-} __attribute__((packed));
 
 static uint64_t gdt[5 + GATES], idt[GATES], ldt[64];
 static struct tss case_tss, monitors[GATES];
