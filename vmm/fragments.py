@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lru import LRU
 
-from cache.cache import Key, Placed, TranslationCache, Way
+from cache.cache import CROWD, Key, Placed, TranslationCache, Way
 from translator import layout
 from translator.decode import TooLong, Truncated, boundaries
 from translator.layout import CS
@@ -71,6 +71,8 @@ class Fragments:
         """Translations by context, variant and guest-physical address."""
         self.recalled = 0
         """Units that needed no translation because their bytes were known."""
+        self._everywhere: dict[int, list[Placed]] = {}
+        """Fragments in the lookup tables of all spaces, by the global linear page that they came from."""
         self._moves = 0
         """How often a page of code was mapped another way."""
         cache.watch, cache.unwatch = self._watch, self._unwatch
@@ -133,7 +135,7 @@ class Fragments:
         space.code.pop(2 * page + 1, None)
         self._mmu.forget_global(page)
         tables = self.contexts.unstock(space, page)
-        for placed in space.fragments.pop(page, ()):
+        for placed in (*space.fragments.pop(page, ()), *self._everywhere.pop(page, ())):
             if placed.following >= 0:
                 self.cache.remove(placed, "moved")
                 continue
@@ -173,14 +175,14 @@ class Fragments:
         if not self.cache.publish(contexts.table, placed, contexts.number if everywhere else 0) or not contexts.paging:
             return
         fragments = self._mmu.space.fragments
-        fragments.setdefault(page, []).append(placed)
+        _note(self._everywhere if everywhere else fragments, page, placed)
         if placed.following >= 0:
-            fragments.setdefault(page + 1 & 0xF_FFFF, []).append(placed)
-            return
-        stocked = contexts.stocked.setdefault(contexts.table, set())
-        if page not in stocked and not everywhere and not self._mmu.breakpoints.code:
-            stocked.add(page)
-            fragments[page] += self.cache.publish_beside(contexts.table, placed)
+            _note(fragments, page + 1 & 0xF_FFFF, placed)
+        elif not everywhere and not self._mmu.breakpoints.code:
+            stocked = contexts.stocked.setdefault(contexts.table, set())
+            if page not in stocked:
+                stocked.add(page)
+                fragments[page] += self.cache.publish_beside(contexts.table, placed)
 
     def _cached(self, key: Key) -> Placed | None:
         """The fragment of *key*, if it is in the cache and what it runs on into is where it was.
@@ -322,6 +324,14 @@ class Fragments:
             self.cache.chain(way, placed)
         else:
             self.cache.chain_by_lookup(way.placed, way.index)
+
+
+def _note(registry: dict[int, list[Placed]], page: int, placed: Placed) -> None:
+    """Add *placed* to those of *page*; now and then the dead among them go."""
+    known = registry.setdefault(page, [])
+    if len(known) >= CROWD and not len(known) % CROWD:
+        known[:] = [each for each in known if each.live]
+    known.append(placed)
 
 
 def _count_to(code: bytes, offset: int, code32: bool) -> int:

@@ -49,7 +49,6 @@ class Mmu:
         """Pages with a breakpoint on data are never mapped for what it waits for: ``fill`` says STEP."""
         self.hits = 0
         """Bits of DR6 for breakpoints that the VMM met when it accessed memory."""
-        self._global_code: set[int] = set()
         physical.remapped = self._remapped
 
     def attach(self, cpu: VCpu) -> None:
@@ -175,17 +174,17 @@ class Mmu:
             if self.walker.cpu.cr0 & CR0_PG:
                 self._follow(linear, page, allowed, source)
                 if self.walker.is_global:
-                    self._global_code.add(linear >> 12)
+                    self.shadow.note_global(linear >> 12)
             code[key] = page
         return page << 12 | linear & 0xFFF
 
     def is_global(self, page: int) -> bool:
         """Whether linear *page*, which code was fetched from, is mapped by a global entry."""
-        return page in self._global_code
+        return self.shadow.is_global(page)
 
     def forget_global(self, page: int) -> None:
         """Linear *page* may be mapped another way now."""
-        self._global_code.discard(page)
+        self.shadow.forget_global(page)
 
     def _follow(self, linear: int, number: int, allowed: bool, source: Source) -> None:
         """Keep an entry of a page of code in the shadow, so that a change of its mapping is noticed."""

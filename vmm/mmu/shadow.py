@@ -26,6 +26,7 @@ RENEWED = 3
 """Changed entries of a page directory with which it is taken for that of another address space."""
 REGION_SHIFT = 21
 ENTRIES = 512
+_NONE: frozenset[int] = frozenset()
 
 
 class Mirror:
@@ -78,6 +79,7 @@ class Shadow:
     """All mirrors and spaces.
 
     ``code_moved(space, page)`` hears that linear *page*, from which code was fetched, may be mapped another way now.
+    Code of global pages is all spaces': a change in any of them counts, also in one that has not run it.
     """
 
     def __init__(self, host: Host, physical: PhysicalMemory, code_moved: Callable[[Space, int], None]) -> None:
@@ -88,6 +90,8 @@ class Shadow:
         self._spaces: LRU[tuple[int, ...], Space] = LRU(MAX_SPACES + 1)
         self._writable: dict[int, set[tuple[Mirror, int]]] = {}
         """Writable entries by guest-physical page, of paged spaces."""
+        self._global_code: dict[int, set[int]] = {}
+        """Linear pages that code was fetched from by global entries, by region."""
         self._numbers = 0
         self._epoch = 0
         self.width = 4
@@ -115,7 +119,7 @@ class Shadow:
                 break
         space.forget_code()  # its number will not come again
         for region in list(space.links):
-            self._unlink(space, region)
+            self._detach(space, region)
         self._host.free_space(space.host)
 
     def _drop_others(self) -> None:
@@ -202,7 +206,8 @@ class Shadow:
         if space.links.get(region) is not mirror:
             if mirror.links:
                 self._follow_table(mirror)
-            self._unlink(space, region)
+            if region in space.links:
+                self._unlink(space, region)
             self._host.flush_tlb()
             space.links[region] = mirror
             mirror.links.add((space, region))
@@ -210,17 +215,39 @@ class Shadow:
         return mirror
 
     def _unlink(self, space: Space, region: int) -> None:
+        """What covers a region may be another table now."""
+        first = region * ENTRIES
+        own = {key >> 1 for key in space.code if first <= key >> 1 < first + ENTRIES}
+        for page in sorted(own | self._global_code.get(region, _NONE)):
+            self._code_moved(space, page)
+        self._detach(space, region)
+
+    def _detach(self, space: Space, region: int) -> None:
+        """The space has no mirror for a region."""
         mirror = space.links.pop(region, None)
         if mirror is None:
             return
         space.host.link(region, 0)
         mirror.links.discard((space, region))
-        first = region * ENTRIES
-        if space.code:
-            for page in {key >> 1 for key in space.code if first <= key >> 1 < first + ENTRIES}:
-                self._code_moved(space, page)
         if not mirror.links:
             self._free(mirror)
+
+    # Code of global pages ---------------------------------------------------------------------------------------
+
+    def note_global(self, page: int) -> None:
+        """Code was fetched from linear *page* by a global entry."""
+        self._global_code.setdefault(page // ENTRIES, set()).add(page)
+
+    def is_global(self, page: int) -> bool:
+        """Whether code was fetched from linear *page* by a global entry."""
+        return page in self._global_code.get(page // ENTRIES, _NONE)
+
+    def forget_global(self, page: int) -> None:
+        """Linear *page* may be mapped another way now."""
+        self._global_code.get(page // ENTRIES, set()).discard(page)
+
+    def _is_code(self, space: Space, page: int) -> bool:
+        return 2 * page in space.code or 2 * page + 1 in space.code or self.is_global(page)
 
     def _free(self, mirror: Mirror) -> None:
         del self._mirrors[mirror.key]
@@ -236,7 +263,7 @@ class Shadow:
             self._forget_writable(mirror, index)
         for space, region in list(mirror.links):
             page = region * ENTRIES + index
-            if 2 * page in space.code or 2 * page + 1 in space.code:
+            if self._is_code(space, page):
                 self._code_moved(space, page)
         return present
 
@@ -299,6 +326,8 @@ class Shadow:
         space, region = self.current, linear >> REGION_SHIFT
         mirror = space.links.get(region)
         if mirror is None:
+            if self.is_global(linear >> 12):
+                self._code_moved(space, linear >> 12)
             return False
         width = self.width
         directory, at = self._directory_entry(linear)
@@ -329,10 +358,10 @@ class Shadow:
         The current space is unusable until ``switch``.
         """
         for space in list(self._spaces.values()):
-            for page in {key >> 1 for key in space.code}:
+            for page in {key >> 1 for key in space.code}.union(*self._global_code.values()):
                 self._code_moved(space, page)
             for region in list(space.links):
-                self._unlink(space, region)
+                self._detach(space, region)
             self._host.free_space(space.host)
         self._spaces.clear()
         self._writable.clear()
