@@ -60,7 +60,7 @@ def _hook_callout(name: str, cpu: VCpu, call: Callable[[Insn], None]) -> Remover
     return remove
 
 
-class _WatchedPorts:
+class _WatchedPorts(PortSpace):
     """The ports, with somebody who looks on."""
 
     def __init__(self, ports: PortSpace, hooks: dict[str, list[Hook]], machine: Machine) -> None:

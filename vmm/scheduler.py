@@ -99,7 +99,7 @@ class Scheduler:
         self._watch.enter(before)
 
     def read_block(self, port: int, count: int, size: int) -> bytes | None:
-        """REP INS: *count* reads at once; ``None`` if the device does not do that."""
+        """REP INS, if the device takes many reads at once."""
         ports = self._bus.blocks(port, size)
         if ports is None or ports.read_block is None:
             return None
@@ -112,7 +112,7 @@ class Scheduler:
         return data
 
     def write_block(self, port: int, data: bytes, size: int) -> bool:
-        """REP OUTS: *data* at once; False, and nothing is written, if the device does not do that."""
+        """REP OUTS, if the device takes many writes at once."""
         ports = self._bus.blocks(port, size)
         if ports is None or ports.write_block is None:
             return False

@@ -13,6 +13,7 @@ from typing import Protocol
 from translator import layout
 from translator.layout import CS, DF, ESP, IF_FLAG, LDTR, SS, TR, VM
 from translator.mode import BASED, CHECKED, FLAT, WORD
+from vmm.cpuid import SIGNATURE
 
 ATTR_ACCESSED = 0x0001
 ATTR_WRITABLE = 0x0002  # of data; "readable" of code
@@ -30,8 +31,6 @@ CR0_PE, CR0_MP, CR0_EM, CR0_TS, CR0_ET, CR0_NE, CR0_WP, CR0_AM, CR0_NW, CR0_CD, 
     1 << n for n in (0, 1, 2, 3, 4, 5, 16, 18, 29, 30, 31)
 )
 CR4_DE = 0x8
-RESET_SIGNATURE = 0x0000_0695
-"""EDX after RESET: family, model and stepping as CPUID gives them."""
 
 
 _ALL_ONES = 0xFFFF_FFFF_FFFF_FFFF
@@ -58,15 +57,16 @@ class PortSpace(Protocol):
     def read(self, port: int, size: int) -> int: ...
     def write(self, port: int, size: int, value: int) -> None: ...
 
+    def read_block(self, port: int, count: int, size: int) -> bytes | None:
+        """REP INS: *count* reads at once; ``None``, and nothing is read, if they are to go one by one."""
+        return None
 
-class BlockPorts(Protocol):
-    """What a ``PortSpace`` may know besides; without it REP INS and OUTS go element by element."""
-
-    def read_block(self, port: int, count: int, size: int) -> bytes | None: ...
-    def write_block(self, port: int, data: bytes, size: int) -> bool: ...
+    def write_block(self, port: int, data: bytes, size: int) -> bool:
+        """REP OUTS: *data* at once; False, and nothing is written, if it is to go one by one."""
+        return False
 
 
-class NoPorts:
+class NoPorts(PortSpace):
     """I/O space without devices: reads float high."""
 
     def read(self, port: int, size: int) -> int:
@@ -196,7 +196,7 @@ class VCpu:
         """The state after RESET (SDM vol. 3, 9.1.1): real mode, CS:IP = F000:FFF0, base FFFF0000h."""
         for n in range(8):
             self.gpr[n] = 0
-        self.gpr[layout.EDX] = RESET_SIGNATURE
+        self.gpr[layout.EDX] = SIGNATURE
         self._quads[layout.FLAGS // 8] = 2
         self.block[layout.IF] = 0
         self._quads[layout.SYSTEM_FLAGS // 8] = 0

@@ -6,7 +6,7 @@ from translator.decode import decode
 from translator.layout import CS, TR
 from vmm.callouts import HANDLERS
 from vmm.errors import GuestFault
-from vmm.vcpu import CR0_PE, VCpu
+from vmm.vcpu import CR0_PE, PortSpace, VCpu
 
 MEMORY_SIZE = 0x4_0000
 PAGE_FAULT = 14
@@ -63,7 +63,7 @@ class Memory:
         return self.bulk and self._first_fault(linear, size, write) is None
 
 
-class Ports:
+class Ports(PortSpace):
     """Ports that answer with a running number and note what they are told."""
 
     def __init__(self) -> None:

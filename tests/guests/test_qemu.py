@@ -20,3 +20,12 @@ def test_every_source_is_a_guest_with_a_text() -> None:
 @pytest.mark.parametrize("name", BY_QEMU)
 def test_qemu_prints_the_expected_text(name: str) -> None:
     assert run(name) == (GUESTS[name].status, expected(name))
+
+
+def test_limits_add_only_their_faults() -> None:
+    """What is the manual's text in ``segment_loads_limits``: #GP(0) for a null selector, and for a byte too far."""
+    fault = "exception 0D error 0000 cs 0008\n"
+    text = expected("segment_loads_limits")
+    assert text.replace(fault, "") == expected("segment_loads")
+    assert text.count(fault) == 8
+    assert {before.splitlines()[-1][:5] for before in text.split(fault)[:-1]} == {"carry", "small"}

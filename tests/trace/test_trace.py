@@ -210,6 +210,7 @@ def test_the_command(
         ["record", "t", "--level", "insn"],
         ["record", "t", "--interval", "0"],
         ["record", "t", "--interval", "many"],
+        ["record", "t", "--level", "insn", "--to", "100_000_000"],
         ["record", "t", "--from", "2", "--to", "1"],
         ["record", "t", "-realtime", "--max-insns", "1"],
     ],

@@ -19,7 +19,7 @@ from vmm.callouts import flags
 from vmm.callouts.operands import ADDRESS_MASK, ALL_ONES, allows, element_size, linear
 from vmm.callouts.ports import read_port, write_port
 from vmm.iopermission import check_port
-from vmm.vcpu import BlockPorts, LinearMemory, VCpu
+from vmm.vcpu import LinearMemory, VCpu
 
 PAGE: Final = 4096
 WORK: Final = 0x1_0000
@@ -273,11 +273,6 @@ class _Scas(_Compare):
         return [self.value] * count, self.destination.elements(count)
 
 
-def _blocks(cpu: VCpu) -> BlockPorts | None:
-    """The ports, if they take many accesses at once."""
-    return cast(BlockPorts, cpu.ports) if hasattr(cpu.ports, "read_block") else None
-
-
 class _Ins(_Operation):
     """INS: a destination that faults is found before the port is read."""
 
@@ -292,12 +287,11 @@ class _Ins(_Operation):
         self.destination.store(read_port(self.cpu, self.port, self.size))
 
     def many(self, count: int) -> int:
-        read, port, size = self.cpu.ports.read, self.port, self.size
-        blocks = None if self.down else _blocks(self.cpu)
-        if blocks is not None and (data := blocks.read_block(port, count, size)) is not None:
+        ports, port, size = self.cpu.ports, self.port, self.size
+        if not self.down and (data := ports.read_block(port, count, size)) is not None:
             self.destination.write(data)
             return count
-        items = [read(port, size).to_bytes(size, "little") for _ in range(count)]
+        items = [ports.read(port, size).to_bytes(size, "little") for _ in range(count)]
         self.destination.write(b"".join(reversed(items) if self.down else items))
         return count
 
@@ -312,12 +306,11 @@ class _Outs(_Operation):
         write_port(self.cpu, self.port, self.size, self.source.load())
 
     def many(self, count: int) -> int:
-        write, port, size = self.cpu.ports.write, self.port, self.size
-        blocks = None if self.down else _blocks(self.cpu)
-        if blocks is not None and blocks.write_block(port, self.source.read(count), size):
+        ports, port, size = self.cpu.ports, self.port, self.size
+        if not self.down and ports.write_block(port, self.source.read(count), size):
             return count
         for value in self.source.elements(count):
-            write(port, size, value)
+            ports.write(port, size, value)
         return count
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from translator.layout import CS
+from vmm.cpuid import SIGNATURE
 from vmm.loaders.entry import EntryState, SegmentState, real_mode, registers
 from vmm.loaders.image import Image
 from vmm.loaders.options import HIGH_RAM_BASE, Kind, Options
 from vmm.loaders.placement import Placement
-from vmm.vcpu import RESET_SIGNATURE
 
 BLOCK = 0x1_0000
 MAX_SIZE = 16 << 20
@@ -52,7 +52,7 @@ def load_bios(image: Image, placement: Placement, options: Options) -> EntryStat
     segments = list(reset.segments)
     segments[CS] = SegmentState(0xF000, 0xFFFF_0000, 0xFFFF, 0x9B)
     roms = ((HIGH_RAM_BASE - len(shadow), shadow), (ROM_END - len(data), data))
-    return replace(reset, segments=tuple(segments), gpr=registers(edx=RESET_SIGNATURE), roms=roms)
+    return replace(reset, segments=tuple(segments), gpr=registers(edx=SIGNATURE), roms=roms)
 
 
 def load_option_rom(image: Image, placement: Placement, options: Options) -> EntryState:

@@ -29,7 +29,7 @@ from vmm.trace.record import Unfinished, quiet
 from vmm.trace.records import REGISTERS, Record
 from vmm.trace.ring import Ring
 from vmm.trace.state import registers
-from vmm.vcpu import CR0_PE, VCpu
+from vmm.vcpu import CR0_PE, PortSpace, VCpu
 
 MOST_AGAIN = 4
 """How often a block may begin before it runs: QEMU turns back to end a block behind an access to a device."""
@@ -77,7 +77,7 @@ def make_alike(machine: Machine, told: Told | None) -> None:
         disk.identify_data = told.identify
 
 
-class Lockstep:
+class Lockstep(PortSpace):
     """Holds *machine*, which has not run yet, against QEMU's *blocks*, up to linear address *until* or *most* blocks.
 
     *hidden* are linear addresses whose blocks the log does not have.  A context manager; raises what *blocks* raises.
