@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from tests.fuzz import families, long
 from tests.fuzz.families import FAMILIES, program
-from tests.fuzz.judge import Judge, Verdicts
+from tests.fuzz.judge import Judge, Verdicts, repeated_comparison_faults
 from tests.fuzz.shrink import shrink, text
 from tests.support.engine import BareEngine
 from tests.support.silicon import Silicon
-from tests.support.state import Case, Outcome
+from tests.support.state import DATA, DATA_END, ENVIRONMENTS, HLT, STACK, Case, Outcome
 from tests.vectors import plants
 from vmm.errors import TripleFault
 
@@ -67,6 +70,23 @@ def test_what_ends_the_engine_is_a_difference(judge: Judge, monkeypatch: pytest.
     judge.run([program(SEED, 0)], verdicts)
     ((_, lines),) = verdicts.failures
     assert "TripleFault" in "".join(lines)
+
+
+def test_only_flags_at_the_fault_of_a_repeated_comparison_are_explained() -> None:
+    """Intel's CPUs restore them (SDM vol. 2, REP), AMD's keep those of the last comparison."""
+    gpr = (1, 9, 2, 3, STACK, 5, DATA, DATA_END - 1)
+
+    def explained(code: str, end: str | tuple[int, int] = (14, 4), **other: Any) -> bool:
+        case = Case(bytes.fromhex(code) + HLT, ENVIRONMENTS["flat32u"], gpr, 0x2)
+        ours = Outcome(gpr, 0x2, case.eip, end)
+        return repeated_comparison_faults(case, replace(ours, **{"flags": 0x97} | other), ours)
+
+    assert all(explained(code) for code in ("f2a6", "f366a7", "64f2ae", "f3f2af"))
+    assert not any(explained(code) for code in ("a6", "66a7", "f3a4", "f3aa", "90f2a6"))
+    assert not explained("f2a6", end="halt")
+    assert not explained("f2a6", gpr=(0, *gpr[1:]))
+    assert not explained("f2a6", memory={DATA: 1})
+    assert not explained("f2a6", end=(14, 4), eip=0)
 
 
 @pytest.mark.oracle
