@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import traceback
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Final
 from tests.fuzz.families import Family, Program
 from tests.fuzz.quick import QuickUnicorn
 from tests.support.engine import BareEngine
+from tests.support.makers import repeated_comparison_faults
 from tests.support.plain import RUNS_DATA, PlainUnicorn
 from tests.support.silicon import Silicon
 from tests.support.state import HLT, SELECTORS, STACK, Case, Outcome, differences, initial_memory
@@ -20,10 +20,6 @@ from tests.vectors.vector import INSTRUCTION_FETCH, PAGE_FAULT, SSE_EXCEPTIONS, 
 STACK_FAULT, PROTECTION = 12, 13
 PRESENT: Final = 1
 """Bit of a page fault's error code."""
-_REPEATED_COMPARISON: Final = re.compile(
-    rb"(?:[\x26\x2e\x36\x3e\x64-\x67]*[\xf2\xf3])+[\x26\x2e\x36\x3e\x64-\x67]*[\xa6\xa7\xae\xaf]"
-)
-"""REPE or REPNE among the prefixes of CMPS or SCAS."""
 COUNTED: Final = 8
 """Of so many programs that end, one has its instructions counted by plain Unicorn too."""
 
@@ -137,7 +133,7 @@ class Judge:
             elif lines and pushed_selectors(program.for_cpu(case), told_alike(cpu), ours):
                 counts["explained: PUSH of a segment register as 32 bits stores 16 on Intel's CPUs"] += 1
                 return []
-            elif lines and repeated_comparison_faults(case, cpu, ours):
+            elif lines and repeated_comparison_faults(case, told_alike(cpu), told_alike(ours)):
                 counts[
                     "explained: a REP CMPS or SCAS that faults leaves the flags alone on Intel's CPUs, not on AMD's"
                 ] += 1
@@ -252,19 +248,6 @@ def pushed_selectors(case: Case, cpu: Outcome, ours: Outcome) -> bool:
     }  # fmt: skip
     one, other = (replace(o, memory={a: b for a, b in o.memory.items() if a not in upper}) for o in (cpu, ours))
     return not differences(case, one, other)
-
-
-def repeated_comparison_faults(case: Case, cpu: Outcome, ours: Outcome) -> bool:
-    """Whether all that differs are the flags at the fault of a repeated CMPS or SCAS (SDM vol. 2, REP)."""
-    if not isinstance(ours.end, tuple) or differences(
-        case, replace(told_alike(cpu), flags=ours.flags), told_alike(ours)
-    ):
-        return False
-    at = ours.eip - case.eip
-    insn = (
-        bytes(ours.memory.get(case.at + n, byte) for n, byte in enumerate(case.code))[at : at + 15] if at >= 0 else b""
-    )
-    return _REPEATED_COMPARISON.match(insn) is not None
 
 
 def against_unicorn(family: Family, case: Case, expected: Outcome, ours: Outcome) -> list[str] | None:

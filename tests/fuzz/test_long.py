@@ -9,9 +9,10 @@ import pytest
 
 from tests.fuzz import families, long
 from tests.fuzz.families import FAMILIES, program
-from tests.fuzz.judge import Judge, Verdicts, repeated_comparison_faults
+from tests.fuzz.judge import Judge, Verdicts
 from tests.fuzz.shrink import shrink, text
 from tests.support.engine import BareEngine
+from tests.support.makers import repeated_comparison_faults
 from tests.support.silicon import Silicon
 from tests.support.state import DATA, DATA_END, ENVIRONMENTS, HLT, STACK, Case, Outcome
 from tests.vectors import plants

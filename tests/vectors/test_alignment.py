@@ -7,12 +7,14 @@ from typing import Final
 
 import pytest
 
+from tests.support import makers
 from tests.support.engine import BareEngine
 from tests.support.silicon import Silicon
 from tests.support.state import DATA, ENVIRONMENTS, STACK, Case, Environment
 from tests.vectors import known, undefined
 from tests.vectors.generate import vectors
 from tests.vectors.record import INSTANCES, can_judge
+from translator.layout import ESP
 from translator.rules import Row, rows
 from vmm.vcpu import CR0_AM
 
@@ -173,8 +175,12 @@ def test_what_must_be_aligned(engine: BareEngine, name: str, code: str, size: in
 @pytest.mark.oracle
 @pytest.mark.parametrize(("name", "code", "size"), DESCRIPTIVE, ids=[name for name, _, _ in DESCRIPTIVE])
 def test_the_rows_are_the_real_cpus(silicon: Silicon, name: str, code: str, size: int) -> None:
-    for offset in OFFSETS:
-        end, expected = silicon.run_case(case(code, offset)).end, misaligned(size, offset)
+    ends = [silicon.run_case(case(code, offset)).end for offset in OFFSETS]
+    amds = makers.ALIGNED_BY_AMD.get(name)
+    if amds and [end == AC_FAULT for end in ends] == [offset % amds != 0 for offset in OFFSETS]:
+        return
+    for offset, end in zip(OFFSETS, ends, strict=True):
+        expected = misaligned(size, offset)
         assert end == expected if expected else end != AC_FAULT, offset
 
 
@@ -209,6 +215,8 @@ def test_vectors_under_ac(
         got = engine.run_case(subject)
         if vector.row.name in _PARTS and expected.end == AC_FAULT and got.end in LIMIT_FAULTS:
             continue
+        if vector.row.how in ("push_seg", "pop_seg") and expected.end == AC_FAULT and expected.gpr[ESP] % 4 == 2:
+            continue  # see makers.ALIGNED_BY_AMD
         lines = vector.differences(expected, got, False)
         if lines and known.reason(vector, expected, got) is None:
             wrong.append((vector.row.name, subject.code.hex(), lines))
