@@ -18,7 +18,9 @@ PAGE_SHIFT, PAGE = 12, 4096
 CROWD = 32
 """Exits chained to one fragment, from which on those that have left are looked for."""
 Key = tuple[int, int, int]
-"""(context, EIP, guest-physical address)."""
+"""(context, EIP or ANYWHERE, guest-physical address)."""
+ANYWHERE = -1
+"""For the EIP: the fragment serves at all of them.  Its own EIP and linear address are the guest-physical address."""
 
 
 class Way:
@@ -35,7 +37,7 @@ class Way:
         self.index = index
         """Which of the fragment's exits."""
         self.target: Placed | None = None
-        self.after: tuple[Placed, int, int] | None = None
+        self.after: tuple[Placed, int, int, int] | None = None
         insn = placed.exits.insn(index)
         self.callout: tuple[Insn, int, int] | None = None
         """Of a callout: the instruction, its EIP, and how many instructions are to be given back to the budget."""
@@ -49,7 +51,7 @@ class Way:
 
     @property
     def eip(self) -> int:
-        """The guest EIP that the exit names."""
+        """The guest EIP that the exit names, less ``layout.DELTA`` where the fragment may stand anywhere."""
         return self.placed.eip + self.placed.exits.offset(self.index) & 0xFFFF_FFFF
 
     @property
@@ -108,7 +110,13 @@ class Placed:
     @property
     def beside(self) -> Key:
         """What it shares with those that indirect branches can find where they find it."""
-        return self.key[0], self.linear >> PAGE_SHIFT, self.key[2] >> PAGE_SHIFT
+        page = ANYWHERE if self.anywhere else self.linear >> PAGE_SHIFT
+        return self.key[0], page, self.key[2] >> PAGE_SHIFT
+
+    @property
+    def anywhere(self) -> bool:
+        """It serves wherever its page is mapped."""
+        return self.key[1] == ANYWHERE
 
     @property
     def pages(self) -> tuple[tuple[int, int, int], ...]:
@@ -118,13 +126,6 @@ class Placed:
         if self.following < 0:
             return ((page, first, min(end, PAGE)),)
         return ((page, first, PAGE), (self.following, 0, end - PAGE))
-
-    def stands_in(self, slot: int) -> None:
-        """A slot of a lookup table holds it."""
-        if self.slots is None:
-            self.slots = [slot]
-        else:
-            self.slots.append(slot)
 
     def host_pages(self) -> range:
         """Numbers of the host pages that the fragment lies in."""
@@ -331,37 +332,57 @@ class TranslationCache:
             if not fresh:
                 self._discard(address + site, address + site + 4)
 
-    def publish(self, table: int, placed: Placed, family: int = 0) -> bool:
-        """Let indirect branches find *placed* by lookup table number *table*; whether they could not before.
+    def publish(self, table: int, placed: Placed, linear: int, family: int = 0) -> bool:
+        """Let branches to *linear* find *placed* by lookup table number *table*; whether they could not before.
 
         With a *family*, also by the tables that its address spaces are going to have.
         """
-        slot = self.tables.slot(table, placed.linear)
+        slot = self.tables.slot(table, linear)
         held = self.tables.held(slot)
-        if not self.chaining or not placed.live or held == placed.address or self.pairs.holds(slot, placed):
+        delta = linear - placed.linear & 0xFFFF_FFFF
+        if not self.chaining or not placed.live:
             return False
-        if held:
-            self.pairs.join(slot, placed, self._placed.get(held))
+        if held == placed.address and self.tables.delta(slot) == delta:
+            return False
+        if self.pairs.holds(slot, placed):
+            if self.pairs.leads(slot, placed, delta):
+                return False
+            self.pairs.leave(slot, placed)  # it is mapped twice, with this slot for both
+            held = self.tables.held(slot)
+        if held and held != placed.address:
+            self.pairs.join(slot, placed, delta, self._placed.get(held))
         else:
-            self.tables.fill(slot, placed.address)
-        placed.stands_in(slot)
+            self.tables.fill(slot, placed.address, delta)
+        self._note_slot(placed, slot)
         if family and self.tables.share(family, placed.linear, placed.address):
             placed.shared = True
         return True
 
-    def publish_beside(self, table: int, placed: Placed) -> list[Placed]:
-        """Let indirect branches also find what came from the same page in the same context, where slots are free.
+    def publish_beside(self, table: int, placed: Placed, linear: int) -> list[Placed]:
+        """Let branches also find what came from the same page and context as *placed*, which stands at *linear*.
 
-        Returns those that they could not find before.
+        Only where slots are free.  Returns those that could not be found before.
         """
         new = []
+        delta = linear - placed.linear & 0xFFFF_FFFF
         for each in self._beside.get(placed.beside, ()) if self.chaining else ():
-            slot = self.tables.slot(table, each.linear)
+            slot = self.tables.slot(table, each.linear + delta)
             if not self.tables.held(slot):
-                self.tables.fill(slot, each.address)
-                each.stands_in(slot)
+                self.tables.fill(slot, each.address, delta)
+                self._note_slot(each, slot)
                 new.append(each)
         return new
+
+    def _note_slot(self, placed: Placed, slot: int) -> None:
+        """A slot of a lookup table holds *placed*; now and then those that hold it no longer are struck off."""
+        slots = placed.slots
+        if slots is None:
+            placed.slots = [slot]
+            return
+        if len(slots) >= CROWD and not len(slots) % CROWD:
+            holds, held, address = self.pairs.holds, self.tables.held, placed.address
+            slots[:] = [each for each in dict.fromkeys(slots) if held(each) == address or holds(each, placed)]
+        slots.append(slot)
 
     def withdraw(self, placed: Placed, tables: Collection[int] | None = None) -> None:
         """Let indirect branches find *placed* no longer: by these lookup tables, or, if it is shared, by any."""

@@ -2,7 +2,8 @@
 
 One table a context (mode, CS base and address space).  An empty slot holds the miss stub; a filled one the entry of a
 fragment, which verifies that it is the right one.  What may be shared by all address spaces of a family stands in the
-family's template, which a new table starts from.
+family's template, which a new table starts from.  Behind the tables stands, slot for slot, where fragments are that may
+stand anywhere (``translator.layout.DELTAS``).
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ MAX_FAMILIES = 8
 
 
 class LookupTables:
-    """Tables in the memory *quads* (64-bit words), found by context and recycled by LRU."""
+    """Tables in the memory *quads* (64-bit words), found by context and recycled by LRU; *deltas* is as large."""
 
-    def __init__(self, quads: memoryview, base: int, miss: int) -> None:
+    def __init__(self, quads: memoryview, deltas: memoryview, base: int, miss: int) -> None:
         self._quads = quads
+        self._deltas = deltas
         self._base = base
         self._miss = miss
         self._empty = memoryview(miss.to_bytes(8, "little") * SLOTS).cast("Q")
@@ -80,9 +82,15 @@ class LookupTables:
         held: int = self._quads[slot]
         return 0 if held == self._miss else held
 
-    def fill(self, slot: int, host: int) -> None:
-        """Send branches by this slot to *host*."""
+    def delta(self, slot: int) -> int:
+        """What the last fragment that came into a slot adds to its EIPs, modulo 2**32."""
+        delta: int = self._deltas[slot]
+        return delta
+
+    def fill(self, slot: int, host: int, delta: int) -> None:
+        """Send branches by this slot to *host*, which adds *delta* to its EIPs if it may stand anywhere."""
         self._quads[slot] = host
+        self._deltas[slot] = delta
 
     def drop(self, slot: int, host: int) -> None:
         """Empty a slot if it still holds *host*."""

@@ -9,10 +9,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from cache.cache import Key, Placed, TranslationCache, Way
+from cache.cache import ANYWHERE, Key, Placed, TranslationCache, Way
 from cache.memory import ALIGNMENT, CodeMemory
 from cache.pairs import SIZE
 from cache.tables import SLOTS, LookupTables
+from translator import layout
 from translator.exits import Exit, Exits
 from translator.mode import FLAT, Mode
 from translator.points import Points
@@ -99,6 +100,7 @@ class CacheMachine(RuleBasedStateMachine):
         super().__init__()
         self.code = memoryview(bytearray(CAPACITY))
         self.slots = memoryview(bytearray(8 * TABLES * SLOTS)).cast("Q")
+        self.deltas = memoryview(bytearray(8 * TABLES * SLOTS)).cast("Q")
         self.written = bytearray(CAPACITY)
         self.watched: set[int] = set()
         self.live: list[Placed] = []
@@ -108,7 +110,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @initialize(chaining=st.booleans())
     def start(self, chaining: bool) -> None:
-        tables = LookupTables(self.slots, 0x6_0000_0000, MISS)
+        tables = LookupTables(self.slots, self.deltas, 0x6_0000_0000, MISS)
         self.table = tables.table(1)
         self.cache = TranslationCache(
             self.code, BASE, CAPACITY, tables, self.discard, self.watch, self.unwatch, chaining
@@ -139,11 +141,17 @@ class CacheMachine(RuleBasedStateMachine):
         size=st.integers(200, 2500),
         exits=st.integers(0, 3),
         pages=st.lists(st.integers(0, 3), min_size=1, max_size=2, unique=True),
+        anywhere=st.booleans(),
     )
-    def insert(self, context: int, eip: int, bank: int, size: int, exits: int, pages: list[int]) -> None:
+    def insert(
+        self, context: int, eip: int, bank: int, size: int, exits: int, pages: list[int], anywhere: bool
+    ) -> None:
         at = 4090 if pages[1:] else 16 * eip
         eip |= bank << 16
         key: Key = (context, eip, pages[0] << 12 | at)
+        if anywhere and not pages[1:]:
+            eip = key[2]
+            key = (context, ANYWHERE, eip)
         placed = self.cache.insert(key, fragment(eip, size, exits), pages[1] if pages[1:] else -1)
         assert placed.pages[0] == (pages[0], at, min(at + 20, 4096))
         assert placed.pages[1:] == tuple((page, 0, 14) for page in pages[1:])
@@ -175,32 +183,50 @@ class CacheMachine(RuleBasedStateMachine):
             if self.cache.chaining:
                 self.by_lookup.add(way)
 
-    @rule(data=st.data(), family=st.integers(0, 2))
-    def publish(self, data: st.DataObject, family: int) -> None:
+    @rule(data=st.data(), family=st.integers(0, 2), page=st.integers(0, 40))
+    def publish(self, data: st.DataObject, family: int, page: int) -> None:
         if self.live:
             placed = data.draw(st.sampled_from(self.live))
-            slot = self.table * SLOTS + (placed.linear & SLOTS - 1)
-            known = self.slots[slot] == placed.address or self.cache.pairs.holds(slot, placed)
-            assert self.cache.publish(self.table, placed, family) == (self.cache.chaining and not known)
-            assert placed in self.led_to(slot) or not self.cache.chaining
+            linear = page << 12 | placed.linear & 4095 if placed.anywhere else placed.linear
+            family = 0 if placed.anywhere else family
+            slot = self.table * SLOTS + (linear & SLOTS - 1)
+            known = (placed, linear) in self.places(slot)
+            assert self.cache.publish(self.table, placed, linear, family) == (self.cache.chaining and not known)
+            assert (placed, linear) in self.places(slot) or not self.cache.chaining
+
+    @rule(data=st.data(), page=st.integers(0, 40))
+    def publish_beside(self, data: st.DataObject, page: int) -> None:
+        alone = [p for p in self.live if p.following < 0]
+        if alone:
+            placed = data.draw(st.sampled_from(alone))
+            linear = page << 12 | placed.linear & 4095 if placed.anywhere else placed.linear
+            for each in self.cache.publish_beside(self.table, placed, linear):
+                there = linear & ~4095 | each.linear & 4095
+                assert self.places(self.table * SLOTS + (there & SLOTS - 1)) == [(each, there)]
 
     def led_to(self, slot: int) -> list[Placed]:
-        """The fragments that branches by a slot can come to, by running a pair's stub in the head."""
-        host = self.slots[slot]
+        """The fragments that branches by a slot can come to."""
+        return [placed for placed, _ in self.places(slot)]
+
+    def places(self, slot: int) -> list[tuple[Placed, int]]:
+        """The same with the addresses that they are found at, by running a pair's stub in the head."""
+        host, delta = self.slots[slot], self.deltas[slot]
         alive = {p.address: p for p in self.live}
         if host in (0, MISS):
             return []
         if host in alive:
-            return [alive[host]]
+            return [(alive[host], alive[host].linear + delta & 0xFFFF_FFFF)]
         code = bytes(self.code[host - BASE : host - BASE + SIZE])
         assert code[:6] == b"\x49\x89\xc9\x41\x8d\x88"
-        assert code[10:12] == b"\xe3\x08"
-        assert code[12:16] == code[20:24] == b"\x4c\x89\xc9\xe9"
+        assert code[10:12] == b"\xe3\x0c"
+        assert code[12:20] == b"\x4c\x89\xc9\x45\x0f\xb7\xc8\xe9"
+        assert code[24:30] == b"\x4c\x89\xc9\x41\xc7\x87"
+        assert int.from_bytes(code[30:34], "little") == layout.DELTA
         linear = -int.from_bytes(code[6:10], "little") & 0xFFFF_FFFF
-        other, same = (host + at + 4 + int.from_bytes(code[at : at + 4], "little", signed=True) for at in (16, 24))
+        other, same = (host + at + 4 + int.from_bytes(code[at : at + 4], "little", signed=True) for at in (20, 39))
         (later,) = (p for p in self.live if p.entry == same)
-        assert later.linear == linear
-        return [later, alive[other]]
+        assert later.linear + int.from_bytes(code[34:38], "little") & 0xFFFF_FFFF == linear
+        return [(later, linear), (alive[other], alive[other].linear + delta & 0xFFFF_FFFF)]
 
     @rule(context=st.integers(2, 9), family=st.integers(1, 2))
     def another_space(self, context: int, family: int) -> None:
@@ -216,7 +242,8 @@ class CacheMachine(RuleBasedStateMachine):
         if self.live:
             placed = data.draw(st.sampled_from(self.live))
             self.cache.withdraw(placed)
-            slots = range(placed.linear & SLOTS - 1, TABLES * SLOTS, SLOTS)
+            apart = 4096 if placed.anywhere else SLOTS
+            slots = range(placed.linear & apart - 1, TABLES * SLOTS, apart)
             assert not any(placed in self.led_to(slot) for slot in slots)
 
     @rule(page=st.integers(0, 3), first=st.integers(0, 700), size=st.integers(1, 64))
@@ -317,8 +344,8 @@ def test_a_new_space_knows_what_all_spaces_share() -> None:
     machine.start(True)
     cache = machine.cache
     shared, own = (cache.insert((1, eip, eip), fragment(eip, 200, 0)) for eip in (3, 5))
-    assert cache.publish(machine.table, shared, family=1)
-    assert cache.publish(machine.table, own)
+    assert cache.publish(machine.table, shared, shared.linear, family=1)
+    assert cache.publish(machine.table, own, own.linear)
     second, stranger = cache.tables.table(2, 1), cache.tables.table(3, 2)
     assert [machine.slots[second * SLOTS + eip] for eip in (3, 5)] == [shared.address, MISS]
     assert machine.slots[stranger * SLOTS + 3] == MISS
@@ -334,14 +361,14 @@ def test_two_targets_of_one_slot_are_told_apart() -> None:
     first, second, third = machine.live
     slot = machine.table * SLOTS + 3
     for placed, led_to in ((first, [first]), (second, [second, first]), (third, [third, second])):
-        assert cache.publish(machine.table, placed)
+        assert cache.publish(machine.table, placed, placed.linear)
         assert machine.led_to(slot) == led_to
-        assert not cache.publish(machine.table, placed)
-    assert cache.bytes_used == 3 * 208 + 32
+        assert not cache.publish(machine.table, placed, placed.linear)
+    assert cache.bytes_used == 3 * 208 + 48
     cache.remove(third)
     assert machine.led_to(slot) == [second]
     assert cache.bytes_used == 2 * 208
-    assert cache.publish(machine.table, first)
+    assert cache.publish(machine.table, first, first.linear)
     cache.tables.table(9)
     cache.tables.table(10)  # the first table becomes another's
     cache.tables.table(11)

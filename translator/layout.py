@@ -22,6 +22,9 @@ VOID_HIGH: Final = 0xE_0000_0000
 """Where that load faults."""
 LOOKUP_TABLES: Final = 0x10_0000_0000
 """Tables of indirect-branch targets, one a mode, of 65,536 host addresses each."""
+MAX_LOOKUP_TABLES: Final = 64
+DELTAS: Final = MAX_LOOKUP_TABLES * 8 * 0x1_0000
+"""So far behind each host address in a table stands the DELTA of a fragment that may stand anywhere."""
 RING_BUFFER: Final = 0x10_2000_0000
 """Records of instructions, RING_SIZE bytes; what follows is not mapped.  There only while instructions are recorded."""
 RING_SIZE: Final = 2 << 20
@@ -74,6 +77,8 @@ EXIT_STUB: Final = 0x158
 """Host address of the common exit: saves the registers and calls the VMM."""
 MISS_STUB: Final = 0x160
 """Host address of the exit for an indirect branch to r8d that is not in the lookup table."""
+DELTA: Final = 0x178
+"""What has to be added to the EIPs of the fragment that runs, modulo 2**32: 0 but for one that may stand anywhere."""
 SCRATCH: Final = 0x180
 """Sixteen 8-byte words for emitted code."""
 NEG_BASE: Final = 0x200

@@ -21,8 +21,8 @@ from translator.expand import EMITTERS
 from translator.expand.copied import ident, memory
 from translator.layout import SS
 from translator.lengths import Lengths
-from translator.mode import CHECKED, Mode
-from translator.operand import R10, Emitter, block_operand, move_stack_pointer, stack
+from translator.mode import CHECKED, FLAT, Mode
+from translator.operand import R9, R10, Emitter, block_operand, move_stack_pointer, stack
 from translator.piece import ATTENTION, BRANCH, CALLOUT, PLAIN, Piece
 from translator.points import Points
 from translator.recording import Site, Sites, recorder
@@ -65,6 +65,8 @@ class Fragment(NamedTuple):
     """The same bytes at another EIP have the same translation but for the relocations."""
     direct: tuple[tuple[int, int], ...] = ()
     """(index, offset) of the exits of that kind."""
+    anywhere: bool = False
+    """The code serves wherever the guest has these bytes mapped: its EIPs are short of ``layout.DELTA``."""
 
     def moved(self, eip: int) -> Fragment:
         """The translation of the same bytes at another EIP, with the same CS base; the fragment must be movable."""
@@ -96,10 +98,26 @@ _RESTORE = asm("add al, 0x7f; sahf; mov rax, r10")
 _SAVE = asm("mov r10, rax; lahf; seto al")
 _INDIRECT = asm(f"movzx r9d, r8w; mov r10, [r15+{layout.TABLE}]; jmp [r10+r9*8]")
 _ATTENTION = asm(f"movzx r9d, byte ptr [r15+{layout.IF}]; mov r9, [r15+r9*8+{layout.QUIET}]; movzx r9d, byte ptr [r9]")
+_AT_HOME = asm(f"mov dword ptr [r15+{layout.DELTA}], 0")
+_WHERE = asm(f"mov r9d, [r10+r9*8+{layout.DELTAS}]") + b"\x45\x8d\x91"  # lea r10d, [r9 + linear]
+_VERIFY = asm(f"not r10; lea r10, [r8+r10+1]; movzx r10d, byte ptr [r15+r10]; mov [r15+{layout.DELTA}], r9d")
+_MOVED = asm(f"mov r9d, [r15+{layout.DELTA}]") + b"\x45\x8d\x89"  # lea r9d, [r9 + EIP]
+_MOVED_TARGET = asm(f"mov r8d, [r15+{layout.DELTA}]") + b"\x45\x8d\x80"  # lea r8d, [r8 + EIP]
 _RCX_BACK = asm("mov rcx, r9")
 _NARROW_COUNT = asm("mov r9, rcx; movzx ecx, cx") + b"\xe3\x08" + _RCX_BACK
 _STUB = asm(f"mov dword ptr [r15+{layout.EXIT_ID}], 0")[:-4]
 _TO_VMM = asm(f"jmp [r15+{layout.EXIT_STUB}]")
+
+
+def floats(mode: Mode, cs_base: int) -> bool:
+    """Whether fragments of this mode may stand anywhere: the flat 32-bit code of a program under paging."""
+    return (
+        mode.user
+        and mode.code32
+        and mode.stack32
+        and mode.segments[SS] == FLAT
+        and not (cs_base or mode.step or mode.align or mode.record)
+    )
 
 
 def make_piece(insn: Insn, mode: Mode) -> Piece:
@@ -140,20 +158,22 @@ class Translator:
         single_block: bool = False,
         verify: bool = False,
         exact: bool = False,
+        anywhere: bool = False,
     ) -> Fragment:
         """Translate the unit at *eip*.
 
         *code* holds the guest's bytes from there to the end of the page (or of the code segment); *more()* gives
         the bytes that follow, for an instruction that straddles the page's end.  *single_block* stops at the first
         branch; *verify* makes the fragment compare its source with memory each time it is entered; *exact* makes each
-        instruction check the budget.
+        instruction check the budget; *anywhere* makes code that serves at other EIPs too, in a mode that ``floats``, if
+        the fragment is ``movable``.
         Raises ``Truncated`` if even with *more* the first instruction is not complete, ``TooLong``, and whatever
         *more* raises.
         """
         pieces = self._pieces(code, more, eip, mode, max_insns, single_block or verify, verify)
         unroll = not single_block and not verify and not exact and max_insns == MAX_INSNS
         sites = self.sites if mode.record else None
-        return _Layout(pieces, eip, mode, cs_base, verify, unroll, exact, sites).build()
+        return _Layout(pieces, eip, mode, cs_base, verify, unroll, exact, sites, anywhere).build()
 
     def _pieces(
         self, code: bytes, more: Callable[[], bytes], eip: int, mode: Mode, max_insns: int, single: bool, verify: bool
@@ -247,6 +267,7 @@ class _Layout:
         unroll: bool,
         exact: bool,
         sites: Sites | None,
+        anywhere: bool,
     ) -> None:
         self.pieces = pieces
         self.eip = eip
@@ -263,6 +284,7 @@ class _Layout:
         self.relocations: list[tuple[int, int]] = []
         self.sites = sites
         self.movable = not verify and sites is None
+        self.anywhere = anywhere
         self.unroll = unroll
         self.exact = exact
         self.copies: dict[int, int] = {}  # leader of a loop of one block -> how often it stands in the code
@@ -278,9 +300,14 @@ class _Layout:
         code = self.code
         linear = self.cs_base + self.eip & 0xFFFF_FFFF
         self.points.add(0, 0, 0)
-        self.relocations.append((len(code) + 5, -1))
-        code += b"\x47\x0f\xb6\x8c\x07"  # movzx r9d, byte [r15 + r8 - linear]
-        code += (-linear & 0xFFFF_FFFF).to_bytes(4, "little")
+        if self.anywhere:
+            code += _WHERE + linear.to_bytes(4, "little") + _VERIFY
+        else:
+            self.relocations.append((len(code) + 5, -1))
+            code += b"\x47\x0f\xb6\x8c\x07"  # movzx r9d, byte [r15 + r8 - linear]
+            code += (-linear & 0xFFFF_FFFF).to_bytes(4, "little")
+            if floats(self.mode, self.cs_base):
+                code += _AT_HOME
         entry = len(code)
         if self.verify:
             self._compare(b"".join(piece.insn.raw for _, piece in self.pieces), linear)  # the next page's bytes too
@@ -307,6 +334,7 @@ class _Layout:
             tuple(self.relocations),
             self.movable,
             tuple((n, each.offset) for n, each in enumerate(self.exits) if each.kind == "direct"),
+            self.anywhere,
         )
 
     # Blocks ------------------------------------------------------------------------------------------
@@ -446,6 +474,9 @@ class _Layout:
 
     def _by_lookup(self, eip: int) -> None:
         """To a known EIP by the lookup table."""
+        if self.anywhere:
+            self.code += _MOVED_TARGET + (eip & 0xFFFF_FFFF).to_bytes(4, "little") + _INDIRECT
+            return
         self.relocations.append((len(self.code) + 2, 1))
         self.code += (
             b"\x41\xb8" + (self.cs_base + eip & 0xFFFF_FFFF).to_bytes(4, "little") + _INDIRECT
@@ -494,6 +525,12 @@ class _Layout:
         if park:
             e.op(b"\x89", R10, block_operand(layout.SCRATCH), wide=True)
         slot = stack(e, -size, size, True)
+        if self.anywhere:
+            e.code += _MOVED + (after & 0xFFFF_FFFF).to_bytes(4, "little")
+            e.store(R9, size, slot)
+            move_stack_pointer(e, -size)
+            self._append(e, after - insn.length)
+            return
         imm = (after & (1 << 8 * size) - 1).to_bytes(size, "little")
         e.op(b"\xc7", 0, slot, imm, b"\x66" if size == 2 else b"")
         self.relocations.append((len(self.code) + len(e.code) - 4, 1))

@@ -64,7 +64,7 @@ class Engine:
         host.code[: len(code)] = code
         self._quads[layout.EXIT_STUB // 8] = self.stubs.exit
         self._quads[layout.MISS_STUB // 8] = self.stubs.miss
-        tables = LookupTables(host.lookup_tables, layout.LOOKUP_TABLES, self.stubs.miss)
+        tables = LookupTables(host.lookup_tables, host.deltas, layout.LOOKUP_TABLES, self.stubs.miss)
         room = PAGE  # the stubs have the first page
         self.cache = TranslationCache(
             host.code[room:], layout.TC_BASE + room, tc_size, tables, host.discard, chaining=chaining
@@ -204,7 +204,7 @@ class Engine:
             break
         if way is not None:
             self.fragments.chain(way, placed)
-        self._quads[layout.RESUME // 8] = placed.entry
+        self._quads[layout.RESUME // 8] = self.fragments.entry(placed)
         return placed
 
     def _find(self) -> Placed:
@@ -311,7 +311,7 @@ class Engine:
 
     def _exit_direct(self, way: Way) -> None:
         self.stats.exits["direct"] += 1
-        self.cpu.eip = way.eip
+        self.cpu.eip = way.eip + self._quads[_DELTA]
         if self.contexts.mode.step:
             self.trap |= DR6_BS
         self.go(way)
@@ -319,7 +319,7 @@ class Engine:
     def _exit_shadow(self, way: Way) -> None:
         """The unit ends behind STI, MOV SS or POP SS."""
         self.stats.exits["direct"] += 1
-        self.cpu.eip = way.eip
+        self.cpu.eip = way.eip + self._quads[_DELTA]
         self.cpu.shadow = 1
         self.go(None)
 
@@ -330,11 +330,11 @@ class Engine:
         if refund:
             self.budget.refund(refund)
         cpu = self.cpu
-        self._quads[_EIP] = eip
+        self._quads[_EIP] = eip + self._quads[_DELTA] & 0xFFFF_FFFF
         self.emulate(insn)
         waits = self.trap or self.nmi or cpu.halted or self.stopping or cpu.shadow or self.interrupt
         if not waits and not self.budget.is_over and (after := self.fragments.after(way)) is not None:
-            self._quads[layout.RESUME // 8] = after.entry
+            self._quads[layout.RESUME // 8] = self.fragments.entry(after)
             return
         placed = self.go(None)
         if placed is not None:
@@ -370,21 +370,21 @@ class Engine:
         self.stats.exits["segment"] += 1
         exit_ = way.exit
         self.budget.refund(exit_.refund)
-        self.cpu.eip = way.eip
+        self.cpu.eip = way.eip + self._quads[_DELTA]
         self.deliver(GuestFault(exit_.vector, 0))
         self.go(None)
 
     def _exit_undefined(self, way: Way) -> None:
         self.stats.exits["undefined"] += 1
         self.budget.refund(1)
-        self.cpu.eip = way.eip
+        self.cpu.eip = way.eip + self._quads[_DELTA]
         self.deliver(GuestFault(UNDEFINED_OPCODE))
         self.go(None)
 
     def _exit_changed(self, way: Way) -> None:
         """A fragment that verifies itself found its source changed."""
         self.stats.exits["changed"] += 1
-        self.cpu.eip = way.eip
+        self.cpu.eip = way.eip + self._quads[_DELTA]
         self.cache.remove(way.placed, "changed")
         self.go(None)
 
@@ -429,6 +429,6 @@ class Engine:
         cpu.mode_changed = True
 
 
-_EIP = layout.EIP // 8
+_EIP, _DELTA = layout.EIP // 8, layout.DELTA // 8
 _SOFTWARE_INTERRUPTS = frozenset(("int_n", "int3", "into", "int1"))
 """They clear TF on their way to the handler, and with it the trap."""

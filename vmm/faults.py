@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PATIENCE = 16
 """Stores into a page with code after which its fragments verify themselves instead of being traced."""
 LONGEST_STORE = 16
+_DELTA = layout.DELTA // 8
 DR6_BS = 1 << 14
 _NUMBERS = {"rax": 0, "rcx": 1, "rsi": 6, "rdi": 7, "r8": 8, "r9": 9, "r10": 10}
 
@@ -179,7 +180,7 @@ class Faults:
             quads[layout.GPR // 8 + n] = registers[n]
         quads[layout.FLAGS // 8] = flags & (layout.ARITHMETIC | layout.DF) | 2
         quads[layout.BUDGET // 8] = registers[14] + point.refund
-        self._cpu.eip = placed.eip + point.offset
+        self._cpu.eip = placed.eip + point.offset + quads[_DELTA]
         return point
 
     def _on_budget(self, address: int) -> None:
@@ -208,9 +209,9 @@ class Faults:
         rip = host.rip
         placed = self._cache.at(rip)
         assert placed is not None
-        self._cpu.eip = placed.eip + placed.point(rip).offset
+        self._cpu.eip = placed.eip + placed.point(rip).offset + self._quads[_DELTA]
         try:
-            host.resume_at(self._fragments.find_exact().entry)
+            host.resume_at(self._fragments.entry(self._fragments.find_exact()))
         except GuestFault:
             return False
         return True

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from lru import LRU
 
-from cache.cache import CROWD, Key, Placed, TranslationCache, Way
+from cache.cache import ANYWHERE, CROWD, Key, Placed, TranslationCache, Way
 from translator import layout
 from translator.decode import TooLong, Truncated, boundaries
 from translator.layout import CS
 from translator.mode import Mode
 from translator.recording import Sites
-from translator.unit import MAX_INSNS, Fragment, Translator
+from translator.unit import MAX_INSNS, Fragment, Translator, floats
 from vmm.contexts import Contexts
 from vmm.errors import GuestFault
 from vmm.host import PAGE, Host
@@ -25,10 +25,11 @@ EXACT, STEP = 1 << 24, 1 << 25
 """Variants of a context: fragments that check the budget at each instruction, for an exact deadline; and of one
 instruction, to run alone."""
 _CONTEXT = EXACT - 1
+_HIGHEST = 0xFFFF_FFFF
 MAX_KNOWN = 16_384
 """Translations that are remembered."""
 GENERAL_PROTECTION = 13
-_EIP = layout.EIP // 8
+_EIP, _DELTA = layout.EIP // 8, layout.DELTA // 8
 
 
 class Known(NamedTuple):
@@ -40,9 +41,10 @@ class Known(NamedTuple):
     """How many bytes could have been translated: to the end of the page or of the segment."""
     fragment: Fragment
 
-    def matches(self, code: bytes, cs_base: int) -> bool:
-        """The same bytes, with as much room, stand there now."""
-        return len(code) == self.room and code.startswith(self.source) and self.fragment.cs_base == cs_base
+    def matches(self, code: bytes, cs_base: int, anywhere: bool) -> bool:
+        """The same bytes, with as much room, stand there now, and are to be translated in the same way."""
+        same = len(code) == self.room and code.startswith(self.source) and self.fragment.cs_base == cs_base
+        return same and self.fragment.anywhere is anywhere
 
 
 class Fragments:
@@ -117,7 +119,7 @@ class Fragments:
         stops = self._mmu.breakpoints.code
         for page in list(self.cache.pages()) if stops else ():
             for placed in list(self.cache.on_page(page)):
-                if any(placed.linear <= stop < placed.linear + placed.length for stop in stops):
+                if placed.anywhere or any(placed.linear <= stop < placed.linear + placed.length for stop in stops):
                     self.cache.remove(placed, "breakpoint")
 
     def record(self, sites: Sites | None) -> None:
@@ -140,7 +142,7 @@ class Fragments:
                 self.cache.remove(placed, "moved")
                 continue
             self.cache.withdraw(placed, tables)
-            for way in placed.incoming or ():
+            for way in (placed.incoming or ()) if not placed.anywhere else ():
                 if way.target is placed and way.placed.linear >> 12 != page:
                     self.cache.unchain(way)
 
@@ -164,15 +166,22 @@ class Fragments:
         key = self._locate(0)
         step = self.contexts.mode.step
         placed = self._cached(key) or self._translate(key, 1 if step else MAX_INSNS, step)
-        if not step and placed.linear not in self._mmu.breakpoints.code:
-            self._publish(placed)
+        linear = self.contexts.cs_base + key[1] & 0xFFFF_FFFF
+        if not step and linear not in self._mmu.breakpoints.code:
+            self._publish(placed, linear)
         return placed
 
-    def _publish(self, placed: Placed) -> None:
-        """Let indirect branches find *placed*, and with the first of its page in this space what stands beside it."""
-        contexts, page = self.contexts, placed.linear >> 12
-        everywhere = contexts.paging and placed.following < 0 and self._mmu.is_global(page)
-        if not self.cache.publish(contexts.table, placed, contexts.number if everywhere else 0) or not contexts.paging:
+    def entry(self, placed: Placed) -> int:
+        """The host address at which the guest goes on at EIP, in *placed*; emitted code hears where that stands."""
+        self._quads[_DELTA] = self._quads[_EIP] - placed.eip & 0xFFFF_FFFF
+        return placed.entry
+
+    def _publish(self, placed: Placed, linear: int) -> None:
+        """Let branches to *linear* find *placed*, and with the first of its page in a space what stands beside it."""
+        contexts, page = self.contexts, linear >> 12
+        everywhere = contexts.paging and placed.following < 0 and self._mmu.is_global(page) and not placed.anywhere
+        family = contexts.number if everywhere else 0
+        if not self.cache.publish(contexts.table, placed, linear, family) or not contexts.paging:
             return
         fragments = self._mmu.space.fragments
         _note(self._everywhere if everywhere else fragments, page, placed)
@@ -182,14 +191,15 @@ class Fragments:
             stocked = contexts.stocked.setdefault(contexts.table, set())
             if page not in stocked:
                 stocked.add(page)
-                fragments[page] += self.cache.publish_beside(contexts.table, placed)
+                fragments[page] += self.cache.publish_beside(contexts.table, placed, linear)
 
     def _cached(self, key: Key) -> Placed | None:
         """The fragment of *key*, if it is in the cache and what it runs on into is where it was.
 
         Raises ``GuestFault``: what runs on into another page is one instruction.
         """
-        placed = self.cache.lookup(key)
+        placed = self.cache.lookup((key[0], ANYWHERE, key[2])) if self._floats(key) else None
+        placed = placed or self.cache.lookup(key)
         if placed is None or placed.following < 0:
             return placed
         beyond = (placed.linear | PAGE - 1) + 1 & 0xFFFF_FFFF
@@ -198,17 +208,22 @@ class Fragments:
         self.cache.remove(placed, "moved")
         return None
 
+    def _floats(self, key: Key) -> bool:
+        """Whether the fragment of *key* may stand anywhere."""
+        contexts = self.contexts
+        return key[0] <= _CONTEXT and not self._mmu.breakpoints.code and floats(contexts.mode, contexts.cs_base)
+
     def remember(self, way: Way, placed: Placed) -> None:
         """The guest went on at *placed* after the callout *way*."""
         if placed.key[0] <= _CONTEXT:
-            way.after = placed, self.contexts.where, self._moves
+            way.after = placed, self._quads[_EIP], self.contexts.where, self._moves
 
     def after(self, way: Way) -> Placed | None:
         """Where the guest goes on after the callout *way*, if it is where it did before and nothing has changed."""
         if way.after is None:
             return None
-        placed, where, moves = way.after
-        same = where == self.contexts.where and moves == self._moves and placed.live and placed.eip == self._quads[_EIP]
+        placed, eip, where, moves = way.after
+        same = where == self.contexts.where and moves == self._moves and placed.live and eip == self._quads[_EIP]
         return placed if same and not self._cpu.mode_changed and not self._mmu.breakpoints.code else None
 
     def find_step(self) -> Placed:
@@ -257,17 +272,25 @@ class Fragments:
                 max_insns = min(max_insns, _count_to(code, stop - linear, mode.code32))
                 keep_known = False
         verify = page in self.verified
+        exact = bool(key[0] & EXACT)
+        anywhere = self._floats(key) and not verify and physical <= _HIGHEST
         known = self._known.get((key[0], physical)) if keep_known else None
-        if known is not None and not verify and known.matches(code, segment.base):
-            fragment = known.fragment.moved(eip)
+        if known is not None and not verify and known.matches(code, segment.base, anywhere):
+            fragment = known.fragment.moved(physical if anywhere else eip)
             self.recalled += 1
         else:
-            exact = bool(key[0] & EXACT)
-            fragment = self._make(code, more, eip, mode, max_insns, single_block, verify, exact)
+            if anywhere:
+                fragment = self._make(code, more, physical, mode, max_insns, single_block, verify, exact, True)
+                anywhere = fragment.movable and not following
+            if not anywhere:
+                following.clear()
+                fragment = self._make(code, more, eip, mode, max_insns, single_block, verify, exact)
             if following and following[0] in self.verified and not verify:
                 fragment = self._make(code, more, eip, mode, max_insns, single_block, True, exact)
             if keep_known and fragment.movable and not following:
                 self._known[key[0], physical] = Known(code[: fragment.length], len(code), fragment)
+        if anywhere:
+            key = key[0], ANYWHERE, physical
         straddles = following and (physical & 0xFFF) + fragment.length > PAGE
         placed = self.cache.insert(key, fragment, following[0] if straddles else -1)
         if not key[0] >> 24 and not mode.step and not mmu.breakpoints.code:
@@ -284,10 +307,13 @@ class Fragments:
         single_block: bool,
         verify: bool,
         exact: bool,
+        anywhere: bool = False,
     ) -> Fragment:
         base = self._cpu.segments[CS].base
         try:
-            return self._translator.translate(code, more, eip, mode, base, max_insns, single_block, verify, exact)
+            return self._translator.translate(
+                code, more, eip, mode, base, max_insns, single_block, verify, exact, anywhere
+            )
         except (Truncated, TooLong):
             raise GuestFault(GENERAL_PROTECTION, 0) from None
 
@@ -296,15 +322,16 @@ class Fragments:
 
         Inside a page a link holds as long as both fragments do.  A user's exits to other pages go by the lookup table.
         """
-        context, eip, physical = placed.key
+        context, where, physical = placed.key
         room = physical & ~(PAGE - 1)
         cs_base, lookups = self.contexts.cs_base, self.contexts.paging and self.contexts.mode.user
         page = placed.linear >> 12
         for index, offset in direct:
-            target = eip + offset & 0xFFFF_FFFF
+            target = placed.eip + offset & 0xFFFF_FFFF
             linear = cs_base + target & 0xFFFF_FFFF
             if linear >> 12 == page:
-                there = self.cache.lookup((context, target, room | linear & PAGE - 1))
+                eip = ANYWHERE if where == ANYWHERE else target
+                there = self.cache.lookup((context, eip, room | linear & PAGE - 1))
                 if there is not None and there.following < 0:
                     self.cache.chain(self.cache.way_of(placed, index), there, fresh=True)
             elif lookups:
@@ -315,12 +342,16 @@ class Fragments:
         variant, other = way.placed.key[0] & ~_CONTEXT, placed.key[0] & ~_CONTEXT
         if variant not in (0, EXACT) or variant != other or self.contexts.mode.step:
             return
-        if placed.linear in self._mmu.breakpoints.code:
+        if self.contexts.cs_base + self._quads[_EIP] & 0xFFFF_FFFF in self._mmu.breakpoints.code:
             return
         here, there = way.placed.linear >> 12, placed.linear >> 12
         if variant == EXACT and here != there:
             return
-        if not self.contexts.paging or (placed.following < 0 and (here == there or self._mmu.is_global(there))):
+        if placed.anywhere or way.placed.anywhere:
+            holds = placed.anywhere and way.placed.anywhere and here == there and way.eip == placed.eip
+        else:
+            holds = not self.contexts.paging or (placed.following < 0 and (here == there or self._mmu.is_global(there)))
+        if holds:
             self.cache.chain(way, placed)
         else:
             self.cache.chain_by_lookup(way.placed, way.index)

@@ -110,7 +110,7 @@ class Host:
         ram_size: int,
         tc_size: int,
         tables: int = 64,
-        lookup_tables: int = 64,
+        lookup_tables: int = layout.MAX_LOOKUP_TABLES,
         watch: Stopwatch | None = None,
     ) -> None:
         self.watch = watch or Stopwatch()
@@ -126,9 +126,12 @@ class Host:
         tc_size = -(-tc_size // PAGE) * PAGE
         self.code = self._map(CODE, tc_size + PAGE)
         table_bytes = lookup_tables * 8 * 65536
-        self._block_area = self._map(BLOCK, layout.BLOCK_SIZE + table_bytes)
+        self._block_area = self._map(BLOCK, layout.BLOCK_SIZE + 2 * table_bytes)
         self.block = self._block_area[: layout.BLOCK_SIZE]
-        self.lookup_tables = self._block_area[layout.BLOCK_SIZE :].cast("Q")
+        tables_end = layout.BLOCK_SIZE + table_bytes
+        self.lookup_tables = self._block_area[layout.BLOCK_SIZE : tables_end].cast("Q")
+        self.deltas = self._block_area[tables_end:].cast("Q")
+        """Slot for slot, what ``translator.layout.DELTAS`` says."""
         self._tables_size = tables << 20
         self._tables_area = self._map(TABLES, self._tables_size)
         self._tables_quads = self._tables_area.cast("Q")
@@ -244,6 +247,8 @@ class Host:
         put(layout.VCPU_BLOCK + (1 << 32), BLOCK | DATA | WRITABLE)
         for offset in range(0, table_bytes, PAGE):
             put(layout.LOOKUP_TABLES + offset, BLOCK + layout.BLOCK_SIZE + offset | DATA | WRITABLE)
+            behind = layout.DELTAS + offset
+            put(layout.LOOKUP_TABLES + behind, BLOCK + layout.BLOCK_SIZE + table_bytes + offset | DATA | WRITABLE)
         # The budget: one page table whose entries all name one page, one directory whose entries all name that table.
         page, table, directory = BLOCK | DATA, self.new_table(), self.new_table()
         self.quads_of(table)[:] = memoryview(struct.pack("<Q", page) * 512).cast("Q")

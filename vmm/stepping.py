@@ -35,6 +35,7 @@ class Step:
 
         self._ends.append(restore)
         quads[layout.RESUME // 8] = placed.entry
+        quads[layout.DELTA // 8] = 0
 
     def after(self, call: Callable[[], None]) -> None:
         """Do *call* when the instruction that runs alone has run; now if none does."""
