@@ -8,7 +8,7 @@ from lru import LRU
 
 from cache.memory import CodeMemory
 from cache.pairs import Pairs
-from cache.tables import SLOTS, LookupTables
+from cache.tables import LookupTables
 from translator.decode import Insn
 from translator.exits import Exit
 from translator.points import Point
@@ -384,22 +384,29 @@ class TranslationCache:
             slots[:] = [each for each in dict.fromkeys(slots) if held(each) == address or holds(each, placed)]
         slots.append(slot)
 
-    def withdraw(self, placed: Placed, tables: Collection[int] | None = None) -> None:
-        """Let indirect branches find *placed* no longer: by these lookup tables, or, if it is shared, by any."""
+    def withdraw(self, placed: Placed) -> None:
+        """Let indirect branches find *placed* no longer."""
         slots: Iterable[int] = placed.slots or ()
-        kept = None
         if placed.shared:
             slots = self.tables.unshare(placed.linear, placed.address)
             placed.shared = False
-        elif tables is not None:
-            kept = [slot for slot in slots if slot // SLOTS not in tables]
-            slots = [slot for slot in slots if slot // SLOTS in tables]
         for slot in slots:
-            if self.pairs.holds(slot, placed):
-                self.pairs.leave(slot, placed)
-            else:
-                self.tables.drop(slot, placed.address)
-        placed.slots = kept or None
+            self._clear(slot, placed)
+        placed.slots = None
+
+    def withdraw_at(self, placed: Placed, linear: int, tables: Iterable[int]) -> None:
+        """Let branches to *linear* find *placed* no longer by these lookup tables, or, if it is shared, by any."""
+        if placed.shared:
+            self.withdraw(placed)
+            return
+        for table in tables:
+            self._clear(self.tables.slot(table, linear), placed)
+
+    def _clear(self, slot: int, placed: Placed) -> None:
+        if self.pairs.holds(slot, placed):
+            self.pairs.leave(slot, placed)
+        else:
+            self.tables.drop(slot, placed.address)
 
     def _evict(self) -> None:
         self.counters.evictions += 1

@@ -123,7 +123,7 @@ AC LODS emulate:string s=b | AD LODS emulate:string s=v | AE SCAS emulate:string
 C2 RET branch:ret i=w | C3 RET branch:ret | C4m LES callout:load_far M s=p S | C5m LDS callout:load_far M s=p S
 C6/0 MOV ident M i=b s=b | C7/0 MOV ident M i=z s=v | C8 ENTER emulate:enter i=e | C9 LEAVE emulate:leave
 CA RETF callout:ret_far i=w S | CB RETF callout:ret_far S | CC INT3 callout:int3 S | CD INT callout:int_n i=b S
-CE INTO callout:into f=r S | CF IRET callout:iret f=w S
+CE INTO callout:into f=r S | CF IRET emulate:iret f=w S
 D4 AAM callout:aam i=b f=r | D5 AAD callout:aad i=b f=r | D6 SALC callout:salc f=r | D7 XLAT emulate:xlat s=b
 E0 LOOPNE branch:loop i=b f=r | E1 LOOPE branch:loop i=b f=r | E2 LOOP branch:loop i=b | E3 JCXZ branch:loop i=b
 E4 IN callout:in_imm i=b P | E5 IN callout:in_imm i=b P | E6 OUT callout:out_imm i=b P | E7 OUT callout:out_imm i=b P

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from translator import layout
+from translator.mode import Mode
 from translator.operand import BASE_REGISTER, Branch, Emitter, block_operand
 
 COPIED = (
@@ -35,7 +36,7 @@ ENTRIES = 256
 ENTRY_SIZE = 128
 CONTEXT_SHIFT = 20
 QUERY = 6
-"""The register number of VERW, which loads nothing."""
+"""The register number of VERW, which loads nothing; IRET to the same CS has that of CS, and loads nothing either."""
 
 _R9_ENTRY = "lea ecx, [rcx*8]; lea ecx, [rcx*8]; "
 
@@ -52,6 +53,11 @@ def place(salt: int, register: int, selector: int) -> int:
 
 def _spread(register: int) -> int:
     return 29 * register
+
+
+def remembers(mode: Mode) -> bool:
+    """Whether loads of segment registers may go by what the VMM remembers of them: descriptors are a supervisor's."""
+    return mode.protected and mode.supervisor and not mode.step and mode.bulk
 
 
 def guarded(e: Emitter, register: int, found: Callable[[], None]) -> None:

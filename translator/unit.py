@@ -23,7 +23,7 @@ from translator.layout import SS
 from translator.lengths import Lengths
 from translator.mode import CHECKED, FLAT, Mode
 from translator.operand import R9, R10, Emitter, block_operand, move_stack_pointer, stack
-from translator.piece import ATTENTION, BRANCH, CALLOUT, PLAIN, Piece
+from translator.piece import ATTENTION, BRANCH, CALLOUT, LEAVES, PLAIN, Piece
 from translator.points import Points
 from translator.recording import Site, Sites, recorder
 from translator.rules import Row
@@ -207,7 +207,7 @@ class Translator:
                     targets.add(target - eip)
                 if piece.insn.row.how in ("jcc", "loop"):
                     continue
-            elif piece.kind != CALLOUT:
+            elif piece.kind not in (CALLOUT, LEAVES):
                 continue
             if at not in targets:
                 break
@@ -374,7 +374,7 @@ class _Layout:
                     following.append(to)
                 falls = last.insn.row.how in ("jcc", "loop")
             else:
-                falls = last.kind != CALLOUT
+                falls = last.kind not in (CALLOUT, LEAVES)
             if falls and end < len(self.pieces):
                 following.append(end)
             count, beyond = end - leader, max((0 if f in checked else need[f] for f in following), default=0)
@@ -429,6 +429,8 @@ class _Layout:
         elif piece.kind == CALLOUT:
             kind = "undefined" if piece.insn.row is UNDEFINED else "callout"
             self._leave(kind, eip, piece.insn)
+        elif piece.kind == LEAVES:
+            self._indirect()
         else:
             if piece.kind == ATTENTION:
                 self.points.add(len(code), after - self.eip, 0, (), piece.shadow)

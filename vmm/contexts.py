@@ -213,10 +213,10 @@ class Contexts:
             host, raw = address, cpu.memory.read_int(address, 8)
         if cpu.mode_changed:
             self.update()
-        if max(before, self.number) >= _CROSSED:
+        if max(before, self.number) >= _CROSSED or (register == CS and self.number != before):
             return
         state = selectors.STATE // 8
-        if register != selectors.QUERY:
+        if register not in (selectors.QUERY, CS):
             for n, offset in enumerate(selectors.COPIED):
                 quads[at + state + n] = quads[offset // 8 + register]
         quads[at + selectors.CROSSING // 8] = int(self.number != before)

@@ -361,7 +361,7 @@ class Engine:
                 self.trap |= DR6_BS
             if name == "iret":
                 self._returned = self.budget.insns
-            elif name in REPEATED and (load := segment_load(cpu, insn)) is not None:
+            if name in REPEATED and (load := segment_load(cpu, insn)) is not None:
                 self.contexts.learn(*load)
         self.watch.enter(before)
 

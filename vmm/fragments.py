@@ -141,7 +141,7 @@ class Fragments:
             if placed.following >= 0:
                 self.cache.remove(placed, "moved")
                 continue
-            self.cache.withdraw(placed, tables)
+            self.cache.withdraw_at(placed, page << 12 | placed.linear & PAGE - 1, tables)
             for way in (placed.incoming or ()) if not placed.anywhere else ():
                 if way.target is placed and way.placed.linear >> 12 != page:
                     self.cache.unchain(way)

@@ -146,6 +146,8 @@ class Host:
         self._resume_at = 0
         self._in_fault = False
         self._user = False
+        self._control = (0, 0)
+        """CR0 and CR4 as ``set_control`` has left them."""
 
     # Memory ------------------------------------------------------------------------------------------
 
@@ -452,9 +454,12 @@ class Host:
 
         WP stays set whatever the guest says: traces on pages with code depend on it.
         """
-        self._stale = True
-        self.uc.reg_write(x86.UC_X86_REG_CR0, 0x8001_0031 | cr0 & 0xE)
-        self.uc.reg_write(x86.UC_X86_REG_CR4, 0x20 | cr4 & 0x600)
+        control = 0x8001_0031 | cr0 & 0xE, 0x20 | cr4 & 0x600
+        if control != self._control:
+            self._control = control
+            self._stale = True
+            self.uc.reg_write(x86.UC_X86_REG_CR0, control[0])
+            self.uc.reg_write(x86.UC_X86_REG_CR4, control[1])
 
     def reset_fpu(self) -> None:
         """x87, MMX and SSE registers as after RESET (SDM vol. 3, table 9-1): not as FNINIT leaves them."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from translator.decode import Insn
-from translator.expand import copied, segments, stack, strings, system
+from translator.expand import copied, segments, stack, strings, system, transfers
 from translator.operand import Emitter
 
 Emit = Callable[[Emitter, Insn], int | None]
@@ -24,6 +24,7 @@ EMITTERS: dict[str, Emit] = {
         *(stack.push_reg, stack.push_imm, stack.push_rm, stack.pop_reg, stack.pop_rm, stack.pusha, stack.popa),
         *(stack.enter, stack.leave),
         *(system.cli, system.sti, system.pushf, system.popf, system.rdtsc, system.mov_from_cr),
+        transfers.iret,
         *(segments.push_seg, segments.mov_from_seg, segments.mov_to_seg, segments.pop_seg, segments.verw),
         strings.string,
     )

@@ -6,7 +6,7 @@ from translator import layout, selectors
 from translator.decode import Insn
 from translator.expand.copied import memory
 from translator.layout import CS, DS, ES, FS, GS, SS
-from translator.mode import CHECKED, FLAT, Mode
+from translator.mode import CHECKED, FLAT
 from translator.operand import (
     BASE_REGISTER,
     R9,
@@ -59,11 +59,6 @@ def _load_real(e: Emitter, seg: int) -> None:
     e.op(b"\x89", R9, block_operand(layout.NEG_BASE + 8 * seg), wide=True)
 
 
-def _remembers(mode: Mode) -> bool:
-    """Whether loads of segment registers may go by what the VMM remembers of them: descriptors are a supervisor's."""
-    return mode.protected and mode.supervisor and not mode.step and mode.bulk
-
-
 def _selector(e: Emitter, insn: Insn) -> None:
     """The 16-bit operand into r10."""
     if insn.mem:
@@ -76,7 +71,7 @@ def mov_to_seg(e: Emitter, insn: Insn) -> int | None:
     """MOV Sreg, r/m: in protected mode only loads that the VMM remembers."""
     if insn.reg > 5 or insn.reg == CS:
         return None
-    if _remembers(e.mode) and insn.reg != SS:
+    if selectors.remembers(e.mode) and insn.reg != SS:
         _selector(e, insn)
         selectors.guarded(e, insn.reg, lambda: selectors.load(e, insn.reg))
         return PLAIN
@@ -90,7 +85,7 @@ def mov_to_seg(e: Emitter, insn: Insn) -> int | None:
 def pop_seg(e: Emitter, insn: Insn) -> int | None:
     """POP Sreg: in protected mode only loads that the VMM remembers."""
     register = _POP_SEG[insn.opcode]
-    if _remembers(e.mode) and register != SS and e.mode.stack32 and e.mode.segments[SS] == FLAT:
+    if selectors.remembers(e.mode) and register != SS and e.mode.stack32 and e.mode.segments[SS] == FLAT:
 
         def found() -> None:
             move_stack_pointer(e, insn.opsize)
@@ -109,7 +104,7 @@ def pop_seg(e: Emitter, insn: Insn) -> int | None:
 
 def verw(e: Emitter, insn: Insn) -> int | None:
     """VERW of a segment that the VMM found writable: ZF is set, the other flags stay."""
-    if not _remembers(e.mode):
+    if not selectors.remembers(e.mode):
         return None
 
     def found() -> None:

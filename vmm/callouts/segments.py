@@ -59,7 +59,7 @@ def load_far(cpu: VCpu, insn: Insn) -> None:
 
 POPPED: Final = {0x07: ES, 0x17: SS, 0x1F: DS, 0xA1: FS, 0xA9: GS}
 """POP Sreg by opcode."""
-REPEATED: Final = frozenset(("mov_to_seg", "pop_seg", "verw"))
+REPEATED: Final = frozenset(("mov_to_seg", "pop_seg", "verw", "iret"))
 """Handlers whose outcome emitted code can repeat."""
 
 
@@ -67,6 +67,8 @@ def segment_load(cpu: VCpu, insn: Insn) -> tuple[int, int] | None:
     """(register, selector) of the ``REPEATED`` instruction that has just been done, for ``Contexts.learn``; or None."""
     if insn.row.how == "verw":
         return (selectors.QUERY, read_rm(cpu, insn, 2)) if cpu.eflags & ZF else None
+    if insn.row.how == "iret":
+        return (CS, cpu.segments[CS].selector) if cpu.protected and cpu.cpl == 0 else None
     register = insn.reg if insn.row.how == "mov_to_seg" else POPPED[insn.opcode]
     return None if register == SS else (register, cpu.segments[register].selector)
 

@@ -208,7 +208,7 @@ class Shadow:
                 self._follow_table(mirror)
             if region in space.links:
                 self._unlink(space, region)
-            self._host.flush_tlb()
+                self._host.flush_tlb()
             space.links[region] = mirror
             mirror.links.add((space, region))
             space.host.link(region, mirror.address)
