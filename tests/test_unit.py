@@ -18,7 +18,8 @@ from translator.assembler import asm, in_hexadecimal
 from translator.decode import disassemble
 from translator.layout import TC_BASE
 from translator.mode import BASED, CHECKED, FLAT, WORD, Mode
-from translator.unit import Fragment, Translator
+from translator.plain import from_plain, to_plain
+from translator.unit import Fragment, Translator, floats
 
 GOLDEN = Path(__file__).parent / "golden"
 ACCEPT = "ACCEPT=1 python -m pytest tests/test_unit.py"
@@ -93,8 +94,10 @@ def random_fragments(mode: Mode, count: int) -> list[tuple[bytes, Fragment]]:
         subject = case(environment, dice.choice((COMPUTING, CHANGING)), lines, seed)
         page = subject.code[: 4096 - (subject.at & 0xFFF)]
         verify = dice.random() < 0.2
+        base = CODE if environment.real else 0
+        anywhere = floats(mode, base) and not verify and dice.random() < 0.7
         fragment = translator.translate(
-            page, lambda: b"\xf4" * 15, subject.eip, mode, CODE if environment.real else 0, verify=verify
+            page, lambda: b"\xf4" * 15, subject.eip, mode, base, verify=verify, anywhere=anywhere
         )
         found.append((page, fragment))
     return found
@@ -200,10 +203,12 @@ def test_a_moved_unit_is_the_unit_translated_there(fragments: list[tuple[bytes, 
         if not fragment.movable:
             continue
         there = fragment.eip + 0x0123_4000 & 0xFFFF_FFFF
-        expected = translator.translate(page, lambda: b"\xf4" * 15, there, fragment.mode, fragment.cs_base)
+        expected = translator.translate(
+            page, lambda: b"\xf4" * 15, there, fragment.mode, fragment.cs_base, anywhere=fragment.anywhere
+        )
         if expected.insns != fragment.insns:
             continue
-        other = fragment.moved(there)
+        other = from_plain(to_plain(fragment), fragment.mode).moved(there)
         assert (other.code, other.start, other.eip) == (expected.code, expected.start, expected.eip)
         assert [e.offset for e in other.exits] == [e.offset for e in expected.exits]
         assert list(other.points) == list(expected.points)

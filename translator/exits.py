@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from translator.decode import Insn
@@ -62,6 +62,21 @@ class Exits:
         self._words = array("I", words + sites)
         """Six words an exit (the last is where its sites end), and the sites."""
         self._insns = tuple((n, each.insn) for n, each in enumerate(exits) if each.insn is not None)
+
+    def plain(self) -> tuple[int, bytes, tuple[tuple[int, bytes], ...]]:
+        """All of it as plain data."""
+        return self.count, self._words.tobytes(), tuple((n, insn.raw) for n, insn in self._insns)
+
+    @classmethod
+    def restored(
+        cls, plain: tuple[int, bytes, tuple[tuple[int, bytes], ...]], decoded: Callable[[bytes], Insn]
+    ) -> Exits:
+        """Exits from what ``plain`` gave; *decoded* makes an instruction of its bytes."""
+        exits = cls(())
+        exits.count, words, insns = plain
+        exits._words = array("I", words)
+        exits._insns = tuple((n, decoded(raw)) for n, raw in insns)
+        return exits
 
     def __len__(self) -> int:
         return self.count

@@ -44,6 +44,19 @@ class Points:
             self._fixes[len(self._packed)] = fixes
         self._packed.append(at << 32 | offset << 16 | refund << 8 | shadow)
 
+    def plain(self) -> tuple[bytes, tuple[tuple[int, Fixes], ...]]:
+        """All of it as plain data."""
+        return self._packed.tobytes(), tuple((self._fixes or {}).items())
+
+    @classmethod
+    def restored(cls, plain: tuple[bytes, tuple[tuple[int, Fixes], ...]]) -> Points:
+        """Points from what ``plain`` gave."""
+        points = cls()
+        packed, fixes = plain
+        points._packed = array("Q", packed)
+        points._fixes = dict(fixes) or None
+        return points
+
     def __len__(self) -> int:
         return len(self._packed)
 

@@ -218,17 +218,13 @@ class Translator:
     ) -> Piece | None:
         try:
             try:
-                insn = decode(code[at : at + 16], mode.code32)
+                insn = decoded(code[at : at + 16], mode.code32)
             except Truncated:
                 if more is None:
                     return None
-                insn = decode(code[at:] + more(), mode.code32)
-        except Undefined as undefined:
-            insn = Insn()
-            insn.raw = code[at : at + undefined.length]
-            insn.length = undefined.length
-            insn.row = UNDEFINED
-            return Piece(insn, CALLOUT, None)
+                insn = decoded(code[at:] + more(), mode.code32)
+            if insn.row is UNDEFINED:
+                return Piece(insn, CALLOUT, None)
         except TooLong:
             if more is None:
                 return None
@@ -241,6 +237,18 @@ class Translator:
         memo[insn.raw] = piece
         self._remembered += 1
         return piece
+
+
+def decoded(code: bytes, code32: bool) -> Insn:
+    """The instruction at the start of *code*; what is none has the row ``UNDEFINED``.  ``Truncated``, ``TooLong``."""
+    try:
+        return decode(code, code32)
+    except Undefined as undefined:
+        insn = Insn()
+        insn.raw = code[: undefined.length]
+        insn.length = undefined.length
+        insn.row = UNDEFINED
+        return insn
 
 
 def _target(insn: Insn, next_eip: int) -> int:
@@ -301,6 +309,7 @@ class _Layout:
         linear = self.cs_base + self.eip & 0xFFFF_FFFF
         self.points.add(0, 0, 0)
         if self.anywhere:
+            self.relocations.append((len(_WHERE), 1))
             code += _WHERE + linear.to_bytes(4, "little") + _VERIFY
         else:
             self.relocations.append((len(code) + 5, -1))
@@ -477,6 +486,7 @@ class _Layout:
     def _by_lookup(self, eip: int) -> None:
         """To a known EIP by the lookup table."""
         if self.anywhere:
+            self.relocations.append((len(self.code) + len(_MOVED_TARGET), 1))
             self.code += _MOVED_TARGET + (eip & 0xFFFF_FFFF).to_bytes(4, "little") + _INDIRECT
             return
         self.relocations.append((len(self.code) + 2, 1))
@@ -529,6 +539,7 @@ class _Layout:
         slot = stack(e, -size, size, True)
         if self.anywhere:
             e.code += _MOVED + (after & 0xFFFF_FFFF).to_bytes(4, "little")
+            self.relocations.append((len(self.code) + len(e.code) - 4, 1))
             e.store(R9, size, slot)
             move_stack_pointer(e, -size)
             self._append(e, after - insn.length)

@@ -153,6 +153,8 @@ class MachineConfig:
     technique: str = "bt"
     tc_size: int = 32 * MIB
     """Capacity of the translation cache in bytes."""
+    tc_store: Path | None = None
+    """A file of translations that runs share; it need not exist."""
     chaining: bool = True
     """Fragments jump to each other; else every fragment returns to the VMM."""
     realtime: bool | None = None
@@ -302,11 +304,12 @@ def check_output(option: str, path: Path) -> None:
 def _outputs(config: MachineConfig) -> dict[str, Path]:
     named = {f"-serial number {n}": channel.path for n, channel in enumerate(config.serial)}
     named |= {"-debugcon": config.debugcon.path, "--bios-log": config.bios_log.path, "-D": config.debug_file}
+    named |= {"--tc-store": config.tc_store}
     return {option: path for option, path in named.items() if path is not None}
 
 
 # The Python API ------------------------------------------------------------------------------------
-_PATHS = {"image", "bios", "vgabios", "kernel", "initrd", "debug_file"}
+_PATHS = {"image", "bios", "vgabios", "kernel", "initrd", "debug_file", "tc_store"}
 _SIZES = {"memory": "-m", "tc_size": "--tc-size"}
 
 

@@ -28,6 +28,7 @@ from vmm.mmu.walk import CR4_PAE, CR4_PSE, EFER
 from vmm.physical import PhysicalMemory
 from vmm.stats import Stats
 from vmm.stepping import Step
+from vmm.translations import Translations
 from vmm.vcpu import CR0_PG, CR0_WP, VCpu
 
 GC_THRESHOLDS = (5_000_000, 20, 50)
@@ -44,7 +45,15 @@ class Engine:
     ``acknowledge()`` (the vector of the waiting interrupt) and ``on_halt()`` (HLT: skip to the next event).
     """
 
-    def __init__(self, host: Host, physical: PhysicalMemory, stats: Stats, tc_size: int, chaining: bool = True) -> None:
+    def __init__(
+        self,
+        host: Host,
+        physical: PhysicalMemory,
+        stats: Stats,
+        tc_size: int,
+        chaining: bool = True,
+        store: Translations | None = None,
+    ) -> None:
         self.host = host
         self.physical = physical
         self.stats = stats
@@ -69,7 +78,7 @@ class Engine:
         self.cache = TranslationCache(
             host.code[room:], layout.TC_BASE + room, tc_size, tables, host.discard, chaining=chaining
         )
-        self.fragments = Fragments(host, self.cpu, self.mmu, physical, self.cache, self._quads)
+        self.fragments = Fragments(host, self.cpu, self.mmu, physical, self.cache, self._quads, store)
         self.contexts = self.fragments.contexts
         self.step = Step(self._quads, tables.never)
         self.after_step = self.step.after

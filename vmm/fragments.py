@@ -19,6 +19,7 @@ from vmm.errors import GuestFault
 from vmm.host import PAGE, Host
 from vmm.mmu import Mmu, Space
 from vmm.physical import PhysicalMemory
+from vmm.translations import Translations
 from vmm.vcpu import VCpu
 
 EXACT, STEP = 1 << 24, 1 << 25
@@ -58,8 +59,10 @@ class Fragments:
         physical: PhysicalMemory,
         cache: TranslationCache,
         quads: memoryview,
+        store: Translations | None = None,
     ) -> None:
         self._cpu = cpu
+        self._store = store
         self._mmu = mmu
         self._physical = physical
         self.cache = cache
@@ -72,7 +75,7 @@ class Fragments:
         self._known: LRU[tuple[int, int], Known] = LRU(MAX_KNOWN)
         """Translations by context, variant and guest-physical address."""
         self.recalled = 0
-        """Units that needed no translation because their bytes were known."""
+        """Units that needed no translation because their bytes were known, in this run or by the store."""
         self._everywhere: dict[int, list[Placed]] = {}
         """Fragments in the lookup tables of all spaces, by the global linear page that they came from."""
         self._moves = 0
@@ -274,9 +277,10 @@ class Fragments:
         verify = page in self.verified
         exact = bool(key[0] & EXACT)
         anywhere = self._floats(key) and not verify and physical <= _HIGHEST
-        known = self._known.get((key[0], physical)) if keep_known else None
-        if known is not None and not verify and known.matches(code, segment.base, anywhere):
-            fragment = known.fragment.moved(physical if anywhere else eip)
+        keep_known &= not verify
+        recalled = self._recall(key, code, anywhere) if keep_known else None
+        if recalled is not None:
+            fragment = recalled.moved(physical if anywhere else eip)
             self.recalled += 1
         else:
             if anywhere:
@@ -289,6 +293,8 @@ class Fragments:
                 fragment = self._make(code, more, eip, mode, max_insns, single_block, True, exact)
             if keep_known and fragment.movable and not following:
                 self._known[key[0], physical] = Known(code[: fragment.length], len(code), fragment)
+                if self._store is not None and self._is_kept(key):
+                    self._store.add(code, fragment)
         if anywhere:
             key = key[0], ANYWHERE, physical
         straddles = following and (physical & 0xFFF) + fragment.length > PAGE
@@ -296,6 +302,24 @@ class Fragments:
         if not key[0] >> 24 and not mode.step and not mmu.breakpoints.code:
             self._chain_ahead(placed, fragment.direct)
         return placed
+
+    def _is_kept(self, key: Key) -> bool:
+        """Whether the fragment of *key* is of a kind that a store of translations has."""
+        mode = self.contexts.mode
+        return key[0] <= _CONTEXT and not (mode.step or mode.record)
+
+    def _recall(self, key: Key, code: bytes, anywhere: bool) -> Fragment | None:
+        """The translation of *code*, for any EIP, if it is known from this run or by the store."""
+        base = self.contexts.cs_base
+        known = self._known.get((key[0], key[2]))
+        if known is not None and known.matches(code, base, anywhere):
+            return known.fragment
+        if self._store is None or not self._is_kept(key):
+            return None
+        stored = self._store.find(self.contexts.mode, base, anywhere, code)
+        if stored is not None:
+            self._known[key[0], key[2]] = Known(code[: stored.length], len(code), stored)
+        return stored
 
     def _make(
         self,

@@ -31,6 +31,7 @@ from vmm.result import RunResult
 from vmm.signals import Interrupts
 from vmm.stats import Stats
 from vmm.stopwatch import Stopwatch
+from vmm.translations import Translations
 
 ACPI_S5 = 0
 
@@ -54,7 +55,8 @@ class Machine:
         self.stats = Stats(tc_capacity_bytes=config.tc_size)
         self._host = Host(config.memory, config.tc_size, watch=self.watch)
         physical = PhysicalMemory(self._host, config.memory)
-        self.engine = Engine(self._host, physical, self.stats, config.tc_size, config.chaining)
+        self._store = Translations(config.tc_store) if config.tc_store is not None else None
+        self.engine = Engine(self._host, physical, self.stats, config.tc_size, config.chaining, self._store)
         self.board = Board(self.engine, config)
         self._boot = Boot(config, kind, self.board, physical)
         self.frontend = Frontend(config, self.board, self)
@@ -279,6 +281,7 @@ class Machine:
         stats.tc_fragments = len(cache)
         stats.tc_bytes = cache.bytes_used
         stats.translations = counters.fragments_made
+        stats.recalled = self.engine.fragments.recalled
         stats.translated_insns.clear()
         stats.translated_insns.update(counters.translated)
         stats.translated_bytes = counters.guest_bytes
@@ -326,5 +329,9 @@ class Machine:
         for backend in self.board.backends:
             backend.flush()
         self._host.close()
-        self.watch.enter(self.watch.outside)
+        try:
+            if self._store is not None:
+                self._store.save()
+        finally:
+            self.watch.enter(self.watch.outside)
         self._fill_seconds()

@@ -64,6 +64,12 @@ class Stats:
     tc_bytes: int = _scalar("bytes", "Bytes of the translation cache in use now.", "gauge")
     tc_capacity_bytes: int = _scalar("bytes", "Bytes that the translation cache may use.", "gauge")
     translations: int = _scalar("units", "Translation units turned into fragments, again counted if translated again.")
+    recalled: int = field(
+        default=0,
+        metadata=_declare(
+            "units", "Of these, units known by their bytes, from before or from --tc-store.", deterministic=False
+        ),
+    )
     translated_insns: Counter[str] = _family(
         "instructions", "treatment", "Guest instructions translated, by how the rule table treats them."
     )

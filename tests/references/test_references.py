@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from translator import expand
 from vmm.config import MachineConfig
 from vmm.guests import GuestStore
 from vmm.trace import Trace, check
+from vmm.translations import Translations
 
 WAYS: dict[str, dict[str, Any]] = {"as is": {}, "chaining off": {"chaining": False}, "64 KiB": {"tc_size": 64 << 10}}
 ROWS = [(name, "as is") for name in BOOTS] + [("seabios", way) for way in WAYS if way != "as is"]
@@ -37,6 +39,15 @@ def test_a_boot_repeats_its_reference(name: str, way: str) -> None:
             pytest.skip(f"{each} is of version {here.version} here, which is none of those that were recorded")
     found, _ = check(replace(config(name), **WAYS[way]), Trace.read(path(name)))
     assert found is None, f"{name}: {found.sentence()} (make references records anew what is meant to change)"
+
+
+@pytest.mark.guest
+def test_a_boot_by_a_store_of_translations_repeats_its_reference(tmp_path: Path) -> None:
+    """The first run fills the store, the second one goes by it."""
+    there, reference = replace(config("seabios"), tc_store=tmp_path / "store"), Trace.read(path("seabios"))
+    assert check(there, reference)[0] is None
+    assert len(Translations(tmp_path / "store")) > 1000
+    assert check(there, reference)[0] is None
 
 
 @pytest.mark.guest

@@ -371,6 +371,7 @@ RUN_OPTIONS: tuple[Option[Draft], ...] = (
     ),
     _row("technique", "|".join(TECHNIQUES), "how guest code runs (bt)", _set("technique")),
     _row("tc-size", "SIZE", "capacity of the translation cache (32M)", _set("tc_size", _size("--tc-size"))),
+    _row("tc-store", "FILE", "a file of translations that runs share, for a faster next start", _set("tc_store", Path)),
     _row("no-chaining", "", "every fragment returns to the VMM", _constant("chaining", False)),
     _row("realtime", "", "guest time does not run ahead of wall time", _constant("realtime", True)),
     _row("stats", "", "print the statistics at the end, on stderr", _flag("stats")),

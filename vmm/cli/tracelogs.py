@@ -55,7 +55,7 @@ _LOCKSTEP: tuple[Option[_Draft], ...] = (
     Option(("until",), "ADDRESS", "the linear address where it ends, hexadecimal (7c00)", _address),
     Option(("blocks",), "N", "blocks to compare at most (all)", _blocks),
 )
-_MACHINE = ("m", "bios", "hda", "drive", "rtc", "max-insns", "timeout", "tc-size", "no-chaining", "help")
+_MACHINE = ("m", "bios", "hda", "drive", "rtc", "max-insns", "timeout", "tc-size", "tc-store", "no-chaining", "help")
 """The run options that QEMU is told too, or need not know."""
 _OPTIONS: tuple[Option[Any], ...] = (
     *_LOCKSTEP,

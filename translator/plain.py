@@ -1,0 +1,52 @@
+"""Fragments as plain data (numbers, bytes, tuples), to be kept beyond a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from translator.exits import Exits
+from translator.mode import Mode
+from translator.points import Points
+from translator.unit import Fragment, decoded
+
+Plain = tuple[Any, ...]
+"""The fields of a ``Fragment`` but for its mode."""
+
+
+def to_plain(fragment: Fragment) -> Plain:
+    """*fragment* as plain data."""
+    return (
+        fragment.eip,
+        fragment.cs_base,
+        bytes(fragment.code),
+        fragment.entry,
+        fragment.exits.plain(),
+        fragment.points.plain(),
+        fragment.insns,
+        fragment.start,
+        fragment.length,
+        tuple(fragment.treatments.items()),
+        fragment.relocations,
+        fragment.movable,
+        fragment.direct,
+        fragment.anywhere,
+    )
+
+
+def from_plain(plain: Plain, mode: Mode) -> Fragment:
+    """The fragment again, in *mode*."""
+    eip, cs_base, code, entry, exits, points, insns, start, length, treatments, *rest = plain
+    return Fragment(
+        eip,
+        mode,
+        cs_base,
+        bytearray(code),
+        entry,
+        Exits.restored(exits, lambda raw: decoded(raw, mode.code32)),
+        Points.restored(points),
+        insns,
+        start,
+        length,
+        dict(treatments),
+        *rest,
+    )

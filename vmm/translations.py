@@ -1,0 +1,130 @@
+"""A store of translations: a file that a run adds its own to, so that the next one need not translate the same code.
+
+A unit is found by its bytes, the mode, the CS base and how much room there was for it.  The file belongs to one
+version of the translator (a digest of its source) and of Python; another's is replaced.  Its content has a checksum,
+and a file that does not hold is replaced too.  It is to be trusted as the program itself: it holds code for the
+translation cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import marshal
+import sys
+import zlib
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import translator
+from translator.mode import Mode
+from translator.plain import Plain, from_plain, to_plain
+from translator.unit import Fragment
+from vmm.errors import ImageError, UsageError
+from vmm.files import write_whole
+
+MAGIC = b"btvmm translations\n"
+MAX_UNITS = 200_000
+"""Units that are kept; those that the last run did not need go first."""
+MAX_BYTES = 1 << 30
+"""Of the content, unpacked."""
+HEAD = 12
+"""Bytes of code that units are looked up by."""
+_DIGEST = 32
+
+_Key = tuple[tuple[Any, ...], int, bool, int, bytes]
+"""Mode, CS base, whether it may stand anywhere, room in bytes, the first bytes."""
+
+
+@cache
+def fingerprint() -> bytes:
+    """Of all that translations depend on besides the guest's code."""
+    digest = hashlib.sha256(f"{sys.version} {marshal.version}".encode())
+    for package in ("capstone", "keystone-engine"):
+        digest.update(f"{package} {version(package)}".encode())
+    folder = Path(translator.__path__[0])
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.digest()
+
+
+class Translations:
+    """The store in the file *path*, which need not exist.
+
+    Raises ``UsageError`` for a file that is something else, ``ImageError`` for one that cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._units: dict[_Key, list[tuple[bytes, Plain]]] = {}
+        self._used: dict[tuple[_Key, int], None] = {}
+        """(key, number in its list) of what this run has needed."""
+        self._modes: dict[Mode, tuple[Any, ...]] = {}
+        self._changed = False
+        try:
+            data = path.read_bytes() if path.exists() else b""
+        except OSError as error:
+            raise ImageError(f"--tc-store: {path}: {error.strerror}") from None
+        if data and not data.startswith(MAGIC):
+            raise UsageError(f"--tc-store: {path} is not a store of translations")
+        self._load(data[len(MAGIC) :])
+
+    def __len__(self) -> int:
+        return sum(map(len, self._units.values()))
+
+    def _load(self, data: bytes) -> None:
+        own, digest, packed = data[:_DIGEST], data[_DIGEST : 2 * _DIGEST], data[2 * _DIGEST :]
+        if own != fingerprint() or hashlib.sha256(packed).digest() != digest:
+            return
+        unpacker = zlib.decompressobj()
+        content = unpacker.decompress(packed, MAX_BYTES)
+        if unpacker.eof:
+            self._units = marshal.loads(content)
+
+    def _key(self, mode: Mode, cs_base: int, anywhere: bool, code: bytes) -> _Key:
+        plain = self._modes.get(mode)
+        if plain is None:
+            plain = self._modes[mode] = tuple(mode)
+        return plain, cs_base, anywhere, len(code), code[:HEAD]
+
+    def find(self, mode: Mode, cs_base: int, anywhere: bool, code: bytes) -> Fragment | None:
+        """The translation of the unit at the start of *code*, at some EIP; it is movable."""
+        key = self._key(mode, cs_base, anywhere, code)
+        for n, (source, plain) in enumerate(self._units.get(key, ())):
+            if code.startswith(source):
+                self._used[key, n] = None
+                return from_plain(plain, mode)
+        return None
+
+    def add(self, code: bytes, fragment: Fragment) -> None:
+        """Keep *fragment*, which is movable and was made from the start of *code*."""
+        key = self._key(fragment.mode, fragment.cs_base, fragment.anywhere, code)
+        units = self._units.setdefault(key, [])
+        self._used[key, len(units)] = None
+        units.append((code[: fragment.length], to_plain(fragment)))
+        self._changed = True
+
+    def save(self) -> None:
+        """Write the file if there is something new.  Raises ``UsageError`` if that fails."""
+        if not self._changed:
+            return
+        kept: dict[_Key, list[tuple[bytes, Plain]]] = {}
+        for _, (key, unit) in zip(range(MAX_UNITS), self._by_use(), strict=False):
+            kept.setdefault(key, []).append(unit)
+        packed = zlib.compress(marshal.dumps(kept), 1)
+        try:
+            write_whole(self._path, MAGIC + fingerprint() + hashlib.sha256(packed).digest() + packed)
+        except OSError as error:
+            raise UsageError(f"--tc-store: {self._path}: {error.strerror}") from None
+        self._changed = False
+
+    def _by_use(self) -> Iterator[tuple[_Key, tuple[bytes, Plain]]]:
+        """All units, those that this run has needed first."""
+        for key, n in self._used:
+            yield key, self._units[key][n]
+        for key, units in self._units.items():
+            for n, unit in enumerate(units):
+                if (key, n) not in self._used:
+                    yield key, unit
