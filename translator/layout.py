@@ -105,8 +105,12 @@ INSN_BASE: Final = 0x3C0
 """Instructions retired + r14, where instructions are recorded."""
 STACK_TOP: Final = 0x400
 """A small stack for PUSHFQ and POPFQ grows down from here."""
+DIRECTION: Final = 0x3C8
+"""DF in its place, alone (4 bytes): LAHF does not show it."""
 FX_AREA: Final = 0x400
 """512 bytes for FXSAVE and FXRSTOR."""
+DR: Final = 0x600
+"""DR0 to DR7, 8 bytes each (32 bits used)."""
 CONTEXT_TABLES: Final = 0x1000
 """Host addresses of the lookup tables of the first 256 contexts in the present address space, 8 bytes each."""
 SEGMENT_LOADS: Final = 0x2000

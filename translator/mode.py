@@ -45,5 +45,7 @@ class Mode(NamedTuple):
     bulk: bool = True
     """Repeated string instructions may take many elements at a time, and loads of segment registers go on in another
     mode.  Not for an instruction that runs alone."""
+    armed: bool = False
+    """DR7 enables a breakpoint or guards the debug registers: moves to and from them are the VMM's."""
     record: bool = False
     """Each instruction stores a record of the CPU before it (``translator.recording``)."""

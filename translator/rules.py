@@ -134,7 +134,7 @@ F6/0 TEST ident M i=b s=b f=w | F6/1 TEST emulate:test_alias M i=b s=b f=w | F6/
 F6/4 MUL ident M s=b f=w | F6/5 IMUL ident M s=b f=w | F6/6 DIV ident M s=b f=r | F6/7 IDIV ident M s=b f=r
 F7/0 TEST ident M i=z s=v f=w | F7/1 TEST emulate:test_alias M i=z s=v f=w | F7/2 NOT ident M s=v L | F7/3 NEG ident M s=v f=w L
 F7/4 MUL ident M s=v f=w | F7/5 IMUL ident M s=v f=w | F7/6 DIV ident M s=v f=r | F7/7 IDIV ident M s=v f=r
-F8 CLC ident f=r | F9 STC ident f=r | FA CLI emulate:cli P | FB STI emulate:sti P | FC CLD ident | FD STD ident
+F8 CLC ident f=r | F9 STC ident f=r | FA CLI emulate:cli P | FB STI emulate:sti P | FC CLD emulate:cld | FD STD emulate:std
 FE/0 INC ident M s=b f=r L | FE/1 DEC ident M s=b f=r L
 FF/0 INC ident M s=v f=r L | FF/1 DEC ident M s=v f=r L | FF/2 CALL branch:call_rm M s=v | FF/3m CALLF callout:call_far_m M s=p S
 FF/4 JMP branch:jmp_rm M s=v | FF/5m JMPF callout:jmp_far_m M s=p S | FF/6 PUSH emulate:push_rm M s=v
@@ -152,7 +152,7 @@ _TWO = """
 16m MOVHPD ident M s=q p=6 | 17m MOVHPS ident M s=q p=.6
 18 PREFETCHh ident:nop M s=b | 19 NOP ident:nop M s=b | 1A NOP ident:nop M s=b | 1B NOP ident:nop M s=b
 1C NOP ident:nop M s=b | 1D NOP ident:nop M s=b | 1E NOP ident:nop M s=b | 1F NOP ident:nop M s=b
-20 MOV emulate:mov_from_cr M P | 21 MOV callout:mov_from_dr M P | 22 MOV callout:mov_to_cr M P | 23 MOV callout:mov_to_dr M P
+20 MOV emulate:mov_from_cr M P | 21 MOV emulate:mov_from_dr M P | 22 MOV callout:mov_to_cr M P | 23 MOV emulate:mov_to_dr M P
 28 MOVAPS ident M s=o p=.6 | 29 MOVAPS ident M s=o p=.6 | 2A CVTPI2PS ident M s=q p=.632 | 2Bm MOVNTPS ident M s=o p=.6
 2C CVTTPS2PI ident M s=o p=.632 | 2D CVTPS2PI ident M s=o p=.632 | 2E UCOMISS ident M s=q p=.6 f=w | 2F COMISS ident M s=q p=.6 f=w
 30 WRMSR callout:wrmsr P | 31 RDTSC emulate:rdtsc S | 32 RDMSR callout:rdmsr P | 33 RDPMC callout:rdpmc S

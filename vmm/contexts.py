@@ -14,7 +14,7 @@ from translator.layout import CS, SS
 from translator.mode import Mode
 from vmm.host import Host
 from vmm.mmu import Mmu, Space
-from vmm.modes import mode_of
+from vmm.modes import DR7_ARMED, mode_of
 from vmm.segmentation import descriptor_address
 from vmm.vcpu import CR0_PG, VCpu
 
@@ -113,6 +113,7 @@ class Contexts:
             cpu.cr0,
             cpu.cr4,
             quads[_SYSTEM_FLAGS],
+            cpu.dr[7] & DR7_ARMED,
             self.recording,
         )
         number = self._of_state.get(state)

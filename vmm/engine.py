@@ -418,6 +418,8 @@ class Engine:
             budget.tsc_offset = cpu.msr.get(TSC_MSR, 0)
             budget.set(budget.insns + budget.left, budget.soft, budget.exact)
             return
+        if name == "dr7":
+            cpu.mode_changed = True
         breakpoints = self.mmu.breakpoints
         if (cpu.dr[7] & 0xFF or breakpoints.active) and breakpoints.update(cpu):
             cpu.watched = bool(breakpoints.data or breakpoints.ports)

@@ -72,6 +72,7 @@ def deliver(cpu: VCpu, vector: int, error: int | None = None, kind: int = HARDWA
             _enter(cpu, vector, error, kind)
             if vector == VECTOR_DB and kind == FAULT:
                 cpu.dr[7] &= ~_DR7_GD
+                cpu.mode_changed = True
             return
         except GuestFault as fault:
             if fault.cr2 is not None:

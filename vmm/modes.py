@@ -8,6 +8,8 @@ from translator.mode import CHECKED, WORD, Mode
 from vmm.vcpu import ATTR_DB, CR0_PE, CR0_PG, VCpu
 
 CR4_TSD = 0x4
+DR7_ARMED = 0x20FF
+"""GD, and the enable bits of all breakpoints."""
 _DATA_SEGMENTS = range(6)
 
 
@@ -38,6 +40,7 @@ def mode_of(cpu: VCpu) -> Mode:
         supervisor=cpl == 0,
         step=bool(cpu.eflags & layout.TF),
         align=cpu.aligns,
+        armed=bool(cpu.dr[7] & DR7_ARMED),
         tsc=cpl == 0 or not cpu.cr4 & CR4_TSD,
         segments=(classes[0], classes[1], classes[2], classes[3], classes[4], classes[5]),
     )

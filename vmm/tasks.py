@@ -190,6 +190,7 @@ def _load_registers(cpu: VCpu, image: bytes, wide: bool) -> tuple[list[int], int
     cpu.set_segment(LDTR, ldt, 0, 0, 0)
     cpu.cpl = 3  # a fault before SS is loaded must find a stack in the TSS
     cpu.dr[7] &= ~_DR7_LOCAL
+    cpu.mode_changed = True
     cpu.cr0 |= CR0_TS
     cpu.on_control_change("cr0")
     return selectors, ldt, trap & 1

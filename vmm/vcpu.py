@@ -175,6 +175,8 @@ class VCpu:
         quads = block.cast("Q")
         self.gpr = quads[layout.GPR // 8 : layout.GPR // 8 + 8]
         """General registers by SDM number; store values masked to 32 bits."""
+        self.dr = quads[layout.DR // 8 : layout.DR // 8 + 8]
+        """DR0 to DR7; whoever changes DR7 calls ``on_control_change("dr7")`` or sets ``mode_changed``."""
         self._quads = quads
         self.segments = [Segment(quads, n) for n in range(8)]
         """ES CS SS DS FS GS LDTR TR."""
@@ -198,6 +200,7 @@ class VCpu:
             self.gpr[n] = 0
         self.gpr[layout.EDX] = SIGNATURE
         self._quads[layout.FLAGS // 8] = 2
+        self._quads[layout.DIRECTION // 8] = 0
         self.block[layout.IF] = 0
         self._quads[layout.SYSTEM_FLAGS // 8] = 0
         self._quads[layout.PUSHF_IMAGE // 8] = 0
@@ -211,7 +214,8 @@ class VCpu:
         self.cr2 = 0
         self.cr3 = 0
         self.cr4 = 0
-        self.dr = [0, 0, 0, 0, 0, 0, 0xFFFF_0FF0, 0x400]
+        for n, value in enumerate((0, 0, 0, 0, 0, 0, 0xFFFF_0FF0, 0x400)):
+            self.dr[n] = value
         self.gdtr = (0, 0xFFFF)
         self.idtr = (0, 0xFFFF)
         """(linear base, limit) of the IDT or IVT."""
@@ -303,6 +307,7 @@ class VCpu:
     def eflags(self, value: int) -> None:
         quads = self._quads
         quads[layout.FLAGS // 8] = value & (layout.ARITHMETIC | DF) | 2
+        quads[layout.DIRECTION // 8] = value & DF
         self.block[layout.IF] = value >> 9 & 1
         system = value & 0x003F_7100
         if system != quads[layout.SYSTEM_FLAGS // 8]:

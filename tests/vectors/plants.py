@@ -144,7 +144,7 @@ PLANTS: Final[dict[str, Plant]] = {
     "DAA without the carry": Plant("arithmetic callouts", ("27",), "mov al, 0x9a; daa", "daa", change=flags(CF)),
     "BT sets the bit": Plant("copy", ("0F A3",), "xor edx, edx; bt edx, ebx", "bt edx", flip("opcode", 0x08)),
     "MOV r, DR is for everybody": Plant(
-        "privileged callouts", ("0F 21",), "mov eax, dr6", "mov eax, dr", change=result
+        "privileged callouts", ("0F 21",), "mov eax, dr4", "mov eax, dr", change=result
     ),
     "IN is for everybody": Plant(
         "privileged callouts", ("EC",), "mov dx, 0x80; in al, dx", "in al", change=register(EAX, 4)

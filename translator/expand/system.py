@@ -6,7 +6,7 @@ from translator import layout
 from translator.decode import Insn
 from translator.layout import SS
 from translator.mode import CHECKED
-from translator.operand import R8, R10, Emitter, block_operand, move_stack_pointer, stack
+from translator.operand import R10, Emitter, block_operand, move_stack_pointer, stack
 from translator.piece import ATTENTION, ENDS, PLAIN
 
 
@@ -26,14 +26,30 @@ def sti(e: Emitter, insn: Insn) -> int | None:
     return ATTENTION
 
 
+def cld(e: Emitter, insn: Insn) -> int:
+    """CLD."""
+    e.glue(f"cld; mov dword ptr [r15+{layout.DIRECTION}], 0")
+    return PLAIN
+
+
+def std(e: Emitter, insn: Insn) -> int:
+    """STD."""
+    e.glue(f"std; mov dword ptr [r15+{layout.DIRECTION}], {layout.DF}")
+    return PLAIN
+
+
 def pushf(e: Emitter, insn: Insn) -> int | None:
-    """PUSHF: the host's arithmetic flags with the virtual IF and system flags."""
+    """PUSHF: the host's arithmetic flags with the virtual IF and system flags.
+
+    By LAHF and SETO, for Unicorn's PUSHFQ and POPFQ are calls.
+    """
     if (e.mode.v86 and not e.mode.io) or e.mode.segments[SS] == CHECKED:
         return None
-    e.glue(f"mov r10, rsp; lea rsp, [r15+{layout.STACK_TOP}]; pushfq; pop r9; mov rsp, r10")
     e.glue(
-        f"movzx r8d, word ptr [r15+{layout.IF_WORD}]; lea r9, [r9+r8*2];"
-        f"mov r8, [r15+{layout.PUSHF_IMAGE}]; lea r10, [r9+r8]"
+        "mov r10, rax; mov r9, rdx; lahf; seto al; movzx edx, ah; movzx eax, al; lea r8d, [rax*8]; lea r8d, [r8*8];"
+        f"lea r8d, [r8*8]; lea r8d, [rdx+r8*4]; mov edx, [r15+{layout.DIRECTION}]; mov eax, [r15+{layout.PUSHF_IMAGE}];"
+        f"lea r8d, [r8+rdx]; movzx edx, word ptr [r15+{layout.IF_WORD}]; lea r8d, [r8+rax]; mov rax, r10;"
+        "lea r10d, [r8+rdx*2]; mov rdx, r9"
     )
     slot = stack(e, -insn.opsize, insn.opsize, True)
     e.store(R10, insn.opsize, slot)
@@ -42,28 +58,26 @@ def pushf(e: Emitter, insn: Insn) -> int | None:
 
 
 def popf(e: Emitter, insn: Insn) -> int | None:
-    """POPF that changes only arithmetic flags, DF and IF stays in the TC; other changes are the VMM's."""
+    """POPF that changes only arithmetic flags and IF stays in the TC; other changes are the VMM's."""
     mode = e.mode
     if (mode.v86 and not mode.io) or mode.segments[SS] == CHECKED or mode.step:
         return None
-    system = layout.TF | layout.NT
+    system = layout.TF | layout.NT | layout.RF | layout.DF
     if mode.supervisor:
         system |= layout.IOPL
     if insn.opsize == 4:
         system |= layout.AC | layout.ID
     e.load(R10, insn.opsize, stack(e, 0, insn.opsize, False))
-    e.glue("mov r9d, r10d")
-    e.code += b"\x41\x81\xe1" + system.to_bytes(4, "little")  # and r9d, system
-    e.op(b"\x8b", R8, block_operand(layout.SYSTEM_FLAGS))
-    e.code += b"\x41\x81\xe0" + (system | layout.RF).to_bytes(4, "little")  # and r8d, system + RF
     # The comparison destroys the arithmetic flags, which a callout must not see destroyed: POPF replaces them all.
-    e.glue("cmp r9d, r8d")
+    e.glue(f"mov r8d, [r15+{layout.SYSTEM_FLAGS}]; or r8d, [r15+{layout.DIRECTION}]; xor r8d, r10d; and r8d, {system}")
     e.branch_if(0x5, "callout", 0, restore=False)
     if mode.io:
         e.glue(f"mov r9d, r10d; shr r9d, 9; and r9d, 1; mov byte ptr [r15+{layout.IF}], r9b")
-    e.glue(f"and r10d, {layout.ARITHMETIC | layout.DF}; or r10d, 2")
     move_stack_pointer(e, insn.opsize)
-    e.glue(f"mov r9, rsp; lea rsp, [r15+{layout.STACK_TOP}]; push r10; popfq; mov rsp, r9")
+    e.glue(
+        "mov r9, rax; movzx r8d, r10b; shl r8d, 8; mov eax, r10d; shr eax, 11; and eax, 1; or eax, r8d;"
+        "add al, 0x7f; sahf; mov rax, r9"
+    )
     return ATTENTION if mode.io else PLAIN
 
 
@@ -83,4 +97,20 @@ def mov_from_cr(e: Emitter, insn: Insn) -> int | None:
     if not e.mode.supervisor or insn.reg not in (0, 2, 3, 4):
         return None
     e.op(b"\x8b", insn.modrm & 7, block_operand(layout.CR + 8 * insn.reg))
+    return PLAIN
+
+
+def mov_from_dr(e: Emitter, insn: Insn) -> int | None:
+    """MOV r, DRn at CPL 0, while no breakpoint is enabled and nothing guards the registers."""
+    if not e.mode.supervisor or e.mode.armed or insn.reg in (4, 5):
+        return None
+    e.op(b"\x8b", insn.modrm & 7, block_operand(layout.DR + 8 * insn.reg))
+    return PLAIN
+
+
+def mov_to_dr(e: Emitter, insn: Insn) -> int | None:
+    """MOV DRn, r: in the same state an address is a number that nobody looks at; DR6 and DR7 are the VMM's."""
+    if not e.mode.supervisor or e.mode.armed or insn.reg > 3:
+        return None
+    e.op(b"\x89", insn.modrm & 7, block_operand(layout.DR + 8 * insn.reg))
     return PLAIN

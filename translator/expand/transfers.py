@@ -50,7 +50,8 @@ def iret(e: Emitter, insn: Insn) -> int | None:
     selectors.guarded(e, CS, found)
     e.glue(
         f"mov rax, r10; mov r10d, r8d; mov r8d, r9d; shr r8d, 9; and r8d, 1; mov byte ptr [r15+{layout.IF}], r8b;"
-        f"and r9d, {layout.ARITHMETIC | layout.DF}; or r9d, 2"
+        f"and r9d, {layout.ARITHMETIC | layout.DF}; or r9d, 2;"
+        f"mov r8d, r9d; and r8d, {layout.DF}; mov [r15+{layout.DIRECTION}], r8d"
     )
     move_stack_pointer(e, 12)
     e.glue(f"mov r8, rsp; lea rsp, [r15+{layout.STACK_TOP}]; push r9; popfq; mov rsp, r8")
