@@ -25,7 +25,7 @@ TARGET, QUICK_TARGET = 0.3, 0.08
 FIRST_COUNT, LAST_COUNT = 1 << 10, 1 << 28
 GROWTH = 1 << 6
 """Greatest step of the count while it is sought: a short time says little."""
-EXCEPTIONS = {"syscall": 1, "pgfault": 1, "divzero": 1}
+EXCEPTIONS = {"syscall": 1, "sysenter": 1, "pgfault": 1, "divzero": 1}
 """Operations that the guest's handlers count, and how often each time."""
 WITHOUT_EXCEPTIONS = {"unicorn"}
 """Machines that stop at an exception instead of delivering it to the guest."""

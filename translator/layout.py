@@ -111,11 +111,19 @@ FX_AREA: Final = 0x400
 """512 bytes for FXSAVE and FXRSTOR."""
 DR: Final = 0x600
 """DR0 to DR7, 8 bytes each (32 bits used)."""
+HOST_GDT, HOST_TSS, RING_STACK_TOP = 0x640, 0x6C0, 0x7C0
+"""What the host needs for a call gate: a descriptor table, a task state segment, the top of a stack of 32 bytes."""
+GATE_POINTER: Final = 0x730
+"""A far pointer to the call gate."""
+USER_STUB, SYSENTER_STUB, SYSEXIT_STUB = 0x738, 0x740, 0x748
+"""Host addresses: see ``translator.crossings``."""
 CONTEXT_TABLES: Final = 0x1000
 """Host addresses of the lookup tables of the first 256 contexts in the present address space, 8 bytes each."""
 SEGMENT_LOADS: Final = 0x2000
 """The table of ``translator.selectors``, 32 KiB."""
-BLOCK_SIZE: Final = 0xA000
+SYSENTERS, SYSEXITS = 0xA000, 0xA800
+"""The tables of ``translator.crossings``, 2 KiB each."""
+BLOCK_SIZE: Final = 0xB000
 """Below 64 KiB: targets of indirect branches with the same slot differ by as much, see ``VCPU_BLOCK``."""
 
 # Numbers of the SDM's encodings ----------------------------------------------------------------

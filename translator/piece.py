@@ -5,13 +5,14 @@ from __future__ import annotations
 from translator.decode import Insn
 from translator.operand import Branch, Emitter
 
-PLAIN, ENDS, ATTENTION, LEAVES, CALLOUT, BRANCH = range(6)
+PLAIN, ENDS, ATTENTION, LEAVES, GONE, CALLOUT, BRANCH = range(7)
 """What follows a piece in its block:
 
 PLAIN      the next instruction
 ENDS       the next instruction, in a block of its own (the budget must be exact here)
 ATTENTION  as ENDS, after a look whether an interrupt waits (the guest may have set IF)
 LEAVES     what the lookup table has for the EIP in r10d
+GONE       nothing: the code goes elsewhere by itself
 CALLOUT    the VMM
 BRANCH     chained exits
 """

@@ -156,7 +156,7 @@ _TWO = """
 28 MOVAPS ident M s=o p=.6 | 29 MOVAPS ident M s=o p=.6 | 2A CVTPI2PS ident M s=q p=.632 | 2Bm MOVNTPS ident M s=o p=.6
 2C CVTTPS2PI ident M s=o p=.632 | 2D CVTPS2PI ident M s=o p=.632 | 2E UCOMISS ident M s=q p=.6 f=w | 2F COMISS ident M s=q p=.6 f=w
 30 WRMSR callout:wrmsr P | 31 RDTSC emulate:rdtsc S | 32 RDMSR callout:rdmsr P | 33 RDPMC callout:rdpmc S
-34 SYSENTER callout:sysenter S | 35 SYSEXIT callout:sysexit P
+34 SYSENTER emulate:sysenter S | 35 SYSEXIT emulate:sysexit P
 50r MOVMSKPS ident M p=.6 | 51 SQRTPS ident M s=o p=.632 | 52 RSQRTPS ident M s=o p=.3 | 53 RCPPS ident M s=o p=.3
 54 ANDPS ident M s=o p=.6 | 55 ANDNPS ident M s=o p=.6 | 56 ORPS ident M s=o p=.6 | 57 XORPS ident M s=o p=.6
 58 ADDPS ident M s=o p=.632 | 59 MULPS ident M s=o p=.632 | 5A CVTPS2PD ident M s=o p=.632 | 5B CVTDQ2PS ident M s=o p=.63

@@ -23,7 +23,7 @@ from translator.layout import SS
 from translator.lengths import Lengths
 from translator.mode import CHECKED, FLAT, Mode
 from translator.operand import R9, R10, Emitter, block_operand, move_stack_pointer, stack
-from translator.piece import ATTENTION, BRANCH, CALLOUT, LEAVES, PLAIN, Piece
+from translator.piece import ATTENTION, BRANCH, CALLOUT, GONE, LEAVES, PLAIN, Piece
 from translator.points import Points
 from translator.recording import Site, Sites, recorder
 from translator.rules import Row
@@ -33,6 +33,7 @@ MAX_INSNS = 48
 MAX_COPIES = 4
 """How often a loop of one block stands in the code: its budget is checked once for all copies."""
 PAGE = 4096
+_ENDS_UNIT = (CALLOUT, LEAVES, GONE)
 MEMO_LIMIT = 200_000
 """Remembered translations of single instructions, by bytes, in all modes together."""
 
@@ -207,7 +208,7 @@ class Translator:
                     targets.add(target - eip)
                 if piece.insn.row.how in ("jcc", "loop"):
                     continue
-            elif piece.kind not in (CALLOUT, LEAVES):
+            elif piece.kind not in _ENDS_UNIT:
                 continue
             if at not in targets:
                 break
@@ -383,7 +384,7 @@ class _Layout:
                     following.append(to)
                 falls = last.insn.row.how in ("jcc", "loop")
             else:
-                falls = last.kind not in (CALLOUT, LEAVES)
+                falls = last.kind not in _ENDS_UNIT
             if falls and end < len(self.pieces):
                 following.append(end)
             count, beyond = end - leader, max((0 if f in checked else need[f] for f in following), default=0)
@@ -440,6 +441,8 @@ class _Layout:
             self._leave(kind, eip, piece.insn)
         elif piece.kind == LEAVES:
             self._indirect()
+        elif piece.kind == GONE:
+            pass
         else:
             if piece.kind == ATTENTION:
                 self.points.add(len(code), after - self.eip, 0, (), piece.shadow)

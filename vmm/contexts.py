@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cache.tables import LookupTables
-from translator import layout, selectors
-from translator.layout import CS, SS
+from translator import crossings, layout, selectors
+from translator.layout import CS, ESP, SS
 from translator.mode import Mode
 from vmm.host import Host
 from vmm.mmu import Mmu, Space
@@ -34,6 +34,7 @@ _LOADS, _LOADS_END = (
 _KINDS = slice(layout.SEG_KINDS // 8, layout.SEG_KINDS // 8 + 6)
 _CS_ATTR, _SS_ATTR = layout.SEG_ATTR // 8 + CS, layout.SEG_ATTR // 8 + SS
 _SYSTEM_FLAGS = layout.SYSTEM_FLAGS // 8
+_CROSSINGS, _CROSSINGS_END = layout.SYSENTERS // 8, (layout.SYSEXITS + crossings.TABLE_SIZE) // 8
 MAX_STATES = 4096
 _WORD = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -67,6 +68,7 @@ class Contexts:
         self._all: list[Context] = []
         self._never = memoryview(tables.never.to_bytes(8, "little") * _CROSSED).cast("Q")
         self._empty = memoryview(bytes(selectors.ENTRIES * selectors.ENTRY_SIZE)).cast("Q")
+        self._no_crossings = memoryview(bytes(2 * crossings.TABLE_SIZE)).cast("Q")
         self._gdtr = (-1, -1)
         self._space: Space | None = None
         self._space_number = -1
@@ -128,6 +130,7 @@ class Contexts:
         if cpu.gdtr is not self._gdtr:
             self._gdtr = cpu.gdtr
             quads[_LOADS:_LOADS_END] = self._empty
+            self.forget_crossings()
         context = self._all[number - 1]
         self._host.set_user(context.mode.user)
         self._become(context)
@@ -151,7 +154,11 @@ class Contexts:
         """Emitted code may have gone on in another context by itself."""
         tag = self._quads[_CONTEXT]
         if tag != self.tag:
+            before = self.mode.user
             self._become(self._all[(tag >> selectors.CONTEXT_SHIFT) - 1])
+            if self.mode.user is not before:
+                self._cpu.note_cpl(3 if self.mode.user else 0)
+                self._host.note_user(self.mode.user)
 
     def _become(self, context: Context) -> None:
         number, self.mode, self.cs_base, self.paging = context
@@ -197,6 +204,30 @@ class Contexts:
         space, number = where >> _SPACE_SHIFT, where & (1 << _SPACE_SHIFT) - 1
         if space == self._space_number and number < _CROSSED:
             self._quads[_TABLES + number] = self._tables.never
+
+    # Ring crossings ----------------------------------------------------------------------------------------------
+
+    def forget_crossings(self) -> None:
+        """What SYSENTER and SYSEXIT lead to has changed."""
+        self._quads[_CROSSINGS:_CROSSINGS_END] = self._no_crossings
+
+    def learn_crossing(self, table: int) -> None:
+        """Let emitted code repeat the SYSENTER or SYSEXIT that the VMM has just done; *table* is that one's."""
+        cpu, quads, before = self._cpu, self._quads, self.number
+        if self.mode.step or self.full:
+            return
+        compared = [quads[at // 8] for at in crossings.COMPARED]
+        self.update()
+        if max(before, self.number) >= _CROSSED or self.mode.user is not (table == layout.SYSEXITS):
+            return
+        at = (table + crossings.place(self._all[before - 1].salt) * crossings.ENTRY_SIZE) // 8
+        quads[at + crossings.EIP] = cpu.next_eip
+        quads[at + crossings.ESP] = cpu.gpr[ESP]
+        quads[at + crossings.TO_TABLE] = layout.VCPU_BLOCK + layout.CONTEXT_TABLES + 8 * self.number
+        for n, place in enumerate(crossings.SETS):
+            quads[at + crossings.FIRST_SET + n] = quads[place // 8]
+        for n, value in enumerate(compared):
+            quads[at + n] = value
 
     # Segment loads ----------------------------------------------------------------------------------------------
 

@@ -71,7 +71,11 @@ class Engine:
         self._quads[layout.QUIET // 8] = self._quads[layout.ATTENTION // 8] = layout.VCPU_BLOCK
         code, self.stubs = stubs.build(layout.TC_BASE)
         host.code[: len(code)] = code
+        host.open_gate(self.stubs.at_cpl0)
         self._quads[layout.EXIT_STUB // 8] = self.stubs.exit
+        self._quads[layout.SYSENTER_STUB // 8] = self.stubs.sysenter
+        self._quads[layout.SYSEXIT_STUB // 8] = self.stubs.sysexit
+        self._quads[layout.USER_STUB // 8] = self.stubs.at_cpl3
         self._quads[layout.MISS_STUB // 8] = self.stubs.miss
         tables = LookupTables(host.lookup_tables, host.deltas, layout.LOOKUP_TABLES, self.stubs.miss)
         room = PAGE  # the stubs have the first page
@@ -370,7 +374,11 @@ class Engine:
                 self.trap |= DR6_BS
             if name == "iret":
                 self._returned = self.budget.insns
-            if name in REPEATED and (load := segment_load(cpu, insn)) is not None:
+            if name in CROSSINGS:
+                self.contexts.learn_crossing(CROSSINGS[name])
+            elif name == "wrmsr":
+                self.contexts.forget_crossings()
+            elif name in REPEATED and (load := segment_load(cpu, insn)) is not None:
                 self.contexts.learn(*load)
         self.watch.enter(before)
 
@@ -441,5 +449,7 @@ class Engine:
 
 
 _EIP, _DELTA = layout.EIP // 8, layout.DELTA // 8
+CROSSINGS = {"sysenter": layout.SYSENTERS, "sysexit": layout.SYSEXITS}
+"""Instructions that change the ring and that emitted code can repeat, and their tables."""
 _SOFTWARE_INTERRUPTS = frozenset(("int_n", "int3", "into", "int1"))
 """They clear TF on their way to the handler, and with it the trap."""

@@ -23,7 +23,7 @@ from unicorn import x86_const as x86
 from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TB_REMOVE_CACHE, UC_CTL_TCG_BUFFER_SIZE, UC_CTL_TLB_FLUSH
 from unicorn.unicorn_py3.unicorn import uclib
 
-from translator import layout
+from translator import crossings, layout
 from vmm import exitchecks
 from vmm.stopwatch import Stopwatch
 
@@ -41,6 +41,7 @@ _LINK = PRESENT | WRITABLE | USER | ACCESSED | DIRTY
 DATA = PRESENT | USER | ACCESSED | DIRTY | NX
 """Rights of a page of the VMM's own or of an unpaged guest; with WRITABLE added where it may be written."""
 
+_STAR = 0xC000_0081
 INVALID_OPCODE = 6
 _HF_LMA, _HF_CS64 = 1 << 14, 1 << 15
 PAGE_FAULT = 14
@@ -296,6 +297,25 @@ class Host:
         self.lean = handle is not None and exitchecks.turn_off(uclib, handle.value or 0)
         """The engine runs without a check for a request to stop behind every memory access."""
 
+    def open_gate(self, target: int) -> None:
+        """Let emitted code at CPL 3 come to host address *target* at CPL 0, by a call gate; and back by SYSRET."""
+        gate = target & 0xFFFF | crossings.KERNEL_CS << 16 | 0xEC00 << 32 | (target >> 16 & 0xFFFF) << 48
+        tss = layout.VCPU_BLOCK + layout.HOST_TSS
+        descriptors = {
+            crossings.KERNEL_CS: (0x00AF_9B00_0000_FFFF,),
+            crossings.GATE_SELECTOR & ~7: (gate, target >> 32),
+        }
+        for selector, words in descriptors.items():
+            struct.pack_into(f"<{len(words)}Q", self.block, layout.HOST_GDT + selector, *words)
+        struct.pack_into("<IQ", self.block, layout.HOST_TSS, 0, layout.VCPU_BLOCK + layout.RING_STACK_TOP)
+        struct.pack_into("<IH", self.block, layout.GATE_POINTER, 0, crossings.GATE_SELECTOR)
+        uc = self.uc
+        uc.reg_write(
+            x86.UC_X86_REG_GDTR, (0, layout.VCPU_BLOCK + layout.HOST_GDT, layout.HOST_TSS - layout.HOST_GDT - 1, 0)
+        )
+        uc.reg_write(x86.UC_X86_REG_TR, (0, tss, 0x67, 0x8B00))
+        uc.msr_write(_STAR, crossings.USER_BASE << 48 | crossings.KERNEL_CS << 32)
+
     def _calibrate(self) -> None:
         """Find where registers stand in a saved context: by values that occur nowhere else."""
 
@@ -435,6 +455,10 @@ class Host:
             uclib.uc_context_save(self.uc._uch, self._context)
             self._set_ring()
             uclib.uc_context_restore(self.uc._uch, self._context)
+
+    def note_user(self, user: bool) -> None:
+        """Emitted code has changed the ring by itself."""
+        self._user = user
 
     def _set_ring(self) -> None:
         """Put CPL into the saved context."""

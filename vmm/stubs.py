@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import NamedTuple
 
-from translator import layout
+from translator import crossings, layout
 from translator.assembler import asm
 from vmm.host import EXIT_VECTOR
 
@@ -20,6 +21,11 @@ class Stubs(NamedTuple):
     """As ``exit``, for an indirect branch to the linear address in r8d that no fragment answers to."""
     resume: int
     """Loads the guest's registers and flags from the vCPU block and jumps to RESUME."""
+    sysenter: int
+    sysexit: int
+    at_cpl0: int
+    at_cpl3: int
+    """See ``translator.crossings``."""
     size: int
     """Bytes of all stubs."""
 
@@ -42,5 +48,7 @@ def build(base: int) -> tuple[bytes, Stubs]:
         f"mov r14, [r15+{layout.BUDGET}];"
         f"{bases}; {load}; mov rsp, [r15+{layout.GPR + 8 * layout.ESP}]; jmp [r15+{layout.RESUME}]"
     )
-    code = miss + leave + resume
-    return code, Stubs(base + len(miss), base, base + len(miss) + len(leave), len(code))
+    crossing = (crossings.sysenter(), crossings.sysexit(), crossings.at_cpl0(), crossings.at_cpl3())
+    parts = (miss, leave, resume, *map(asm, crossing))
+    at_miss, at_leave, at_resume, sysenter, sysexit, at_cpl0, at_cpl3, end = accumulate(map(len, parts), initial=base)
+    return b"".join(parts), Stubs(at_leave, at_miss, at_resume, sysenter, sysexit, at_cpl0, at_cpl3, end - base)

@@ -286,6 +286,10 @@ class VCpu:
         self._cpl = value
         self.mode_changed = True
 
+    def note_cpl(self, value: int) -> None:
+        """Emitted code has changed the privilege level by itself; whoever says so knows the mode."""
+        self._cpl = value
+
     # The instruction pointer and flags ---------------------------------------------------------
     @property
     def eip(self) -> int:

@@ -1,4 +1,4 @@
-"""Far transfers that stay in the TC: the return from an interrupt of the kernel's own code."""
+"""Far transfers that stay in the TC: the kernel's return to itself from an interrupt, and fast system calls."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from translator import layout, selectors
 from translator.decode import Insn
 from translator.layout import CS, SS
 from translator.mode import FLAT
-from translator.operand import R8, R9, R10, Emitter, block_operand, move_stack_pointer, stack
-from translator.piece import LEAVES
+from translator.operand import R8, R9, R10, Branch, Emitter, block_operand, move_stack_pointer, stack
+from translator.piece import GONE, LEAVES
 
 _SYSTEM = layout.TF | layout.IOPL | layout.NT | layout.RF | layout.VM | layout.AC | layout.VIF | layout.VIP | layout.ID
 _NEVER = layout.TF | layout.NT | layout.RF | layout.VM
@@ -56,3 +56,22 @@ def iret(e: Emitter, insn: Insn) -> int | None:
     move_stack_pointer(e, 12)
     e.glue(f"mov r8, rsp; lea rsp, [r15+{layout.STACK_TOP}]; push r9; popfq; mov rsp, r8")
     return LEAVES
+
+
+def _cross(e: Emitter, stub: int) -> int:
+    """Go by a stub of ``translator.crossings``, which comes back to the jump behind if the VMM has to answer."""
+    e.glue(f"lea r8, [rip+7]; jmp [r15+{stub}]")
+    e.code += b"\xe9\0\0\0\0"
+    e.branches.append(Branch(len(e.code) - 4, "callout", 0, True))
+    return GONE
+
+
+def sysenter(e: Emitter, insn: Insn) -> int | None:
+    """SYSENTER of a program under paging."""
+    mode = e.mode
+    return _cross(e, layout.SYSENTER_STUB) if mode.user and mode.protected and mode.bulk and not mode.step else None
+
+
+def sysexit(e: Emitter, insn: Insn) -> int | None:
+    """SYSEXIT."""
+    return _cross(e, layout.SYSEXIT_STUB) if selectors.remembers(e.mode) else None
