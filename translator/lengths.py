@@ -22,6 +22,15 @@ _PREFIXES: Final = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0x
 _ESCAPE: Final = 0x0F
 
 
+_ALONE, _WITH_MODRM, _OTHER = range(3)
+_FIRST: Final = bytes(
+    _OTHER if byte in _PREFIXES or byte == _ESCAPE else _WITH_MODRM if byte in _MODRM[ONE_BYTE] else _ALONE
+    for byte in range(256)
+)
+"""What the first byte says of those that decide the length."""
+_SIB: Final = bytes(modrm & 7 == 4 and modrm < 0xC0 for modrm in range(256))
+
+
 class Lengths:
     """The lengths of 16-bit or 32-bit code's instructions."""
 
@@ -31,7 +40,16 @@ class Lengths:
 
     def at(self, code: bytes, at: int) -> int:
         """Bytes of the instruction at *at*; 0 if it is not complete or Capstone does not know it."""
-        end = _head(code, at)
+        try:
+            kind = _FIRST[code[at]]
+            if kind == _ALONE:
+                end = at + 1
+            elif kind == _WITH_MODRM and not _SIB[code[at + 1]]:
+                end = at + 2
+            else:
+                end = _head(code, at)
+        except IndexError:
+            end = 0
         head = code[at:end]
         length = self._known.get(head, 0)
         if not length:
@@ -60,7 +78,8 @@ def _head(code: bytes, at: int) -> int:
         if byte not in _MODRM[map_]:
             return at + 1
         modrm = code[at + 1]
-        sib = modrm & 7 == 4 and modrm < 0xC0
-        return at + 3 if sib and at + 3 <= len(code) else 0 if sib else at + 2
+        if not _SIB[modrm]:
+            return at + 2
+        return at + 3 if at + 3 <= len(code) else 0
     except IndexError:
         return 0

@@ -21,13 +21,16 @@ BRANCH     chained exits
 class Piece:
     """Code that may stand anywhere, and what to know of it."""
 
-    __slots__ = ("branches", "code", "fixes", "insn", "kind", "shadow", "stores")
+    __slots__ = ("branches", "code", "fixes", "insn", "kind", "length", "shadow", "stores", "treatment")
 
     def __init__(
         self, insn: Insn, kind: int, emitter: Emitter | None, shadow: bool = False, stores: bool = False
     ) -> None:
         self.insn = insn
         self.kind = kind
+        self.length = insn.length
+        """Bytes of the guest's instruction."""
+        self.treatment = "callout" if kind == CALLOUT else insn.row.treatment
         self.code = bytes(emitter.code) if emitter else b""
         self.fixes: tuple[tuple[int, int, str], ...] = tuple(emitter.fixes) if emitter else ()
         self.branches: tuple[Branch, ...] = tuple(emitter.branches) if emitter else ()

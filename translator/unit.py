@@ -99,6 +99,8 @@ _RESTORE = asm("add al, 0x7f; sahf; mov rax, r10")
 _SAVE = asm("mov r10, rax; lahf; seto al")
 _INDIRECT = asm(f"movzx r9d, r8w; mov r10, [r15+{layout.TABLE}]; jmp [r10+r9*8]")
 _ATTENTION = asm(f"movzx r9d, byte ptr [r15+{layout.IF}]; mov r9, [r15+r9*8+{layout.QUIET}]; movzx r9d, byte ptr [r9]")
+_PUSH, _PUSHED = b"\x67\xc7\x44\x24\xfc", asm("lea esp, [rsp-4]")  # mov dword ptr [esp-4], imm32
+_POP = b"\x67\x44\x8b\x14\x24" + asm("lea esp, [rsp+4]")  # mov r10d, [esp]
 _AT_HOME = asm(f"mov dword ptr [r15+{layout.DELTA}], 0")
 _WHERE = asm(f"mov r9d, [r10+r9*8+{layout.DELTAS}]") + b"\x45\x8d\x91"  # lea r10d, [r9 + linear]
 _VERIFY = asm(f"not r10; lea r10, [r8+r10+1]; movzx r10d, byte ptr [r15+r10]; mov [r15+{layout.DELTA}], r9d")
@@ -185,17 +187,17 @@ class Translator:
         code32 = mode.code32
         pieces: list[tuple[int, Piece]] = []
         targets: set[int] = set()
-        at = 0
-        lengths = self._lengths[code32]
-        while len(pieces) < max_insns and at < len(code):
-            length = lengths.at(code, at)
-            piece = memo.get(code[at : at + length]) if length else None
+        at, size = 0, len(code)
+        length_at, known = self._lengths[code32].at, memo.get
+        while len(pieces) < max_insns and at < size:
+            length = length_at(code, at)
+            piece = known(code[at : at + length]) if length else None
             if piece is None:
                 piece = self._decode(code, at, more if not pieces else None, mode, memo)
                 if piece is None:
                     break
             pieces.append((at, piece))
-            at += piece.insn.length
+            at += piece.length
             if piece.kind == PLAIN:
                 if verify and piece.stores:
                     break
@@ -287,6 +289,8 @@ class _Layout:
         self.points = Points()
         self.exits: list[Exit] = []
         self.index = {at: n for n, (at, _) in enumerate(pieces)}
+        self.internal: dict[int, int] = {}
+        """The leaders that branches inside the unit go to, by the branch's index."""
         self.jumps: list[tuple[int, int]] = []  # (position of rel32, leader)
         self.leaving: list[Leaving] = []
         self.labels: dict[int, int] = {}  # leader -> host offset
@@ -294,6 +298,7 @@ class _Layout:
         self.sites = sites
         self.movable = not verify and sites is None
         self.anywhere = anywhere
+        self.plain_stack = mode.stack32 and mode.segments[SS] == FLAT and not mode.align
         self.unroll = unroll
         self.exact = exact
         self.copies: dict[int, int] = {}  # leader of a loop of one block -> how often it stands in the code
@@ -327,8 +332,7 @@ class _Layout:
         self._tail()
         treatments: dict[str, int] = {}
         for _, piece in self.pieces:
-            key = "callout" if piece.kind == CALLOUT else piece.insn.row.treatment
-            treatments[key] = treatments.get(key, 0) + 1
+            treatments[piece.treatment] = treatments.get(piece.treatment, 0) + 1
         return Fragment(
             self.eip,
             self.mode,
@@ -349,23 +353,25 @@ class _Layout:
 
     # Blocks ------------------------------------------------------------------------------------------
 
-    def _internal(self, piece: Piece, next_at: int) -> int:
+    def _internal(self, at: int, insn: Insn) -> int:
         """The leader that a relative branch goes to, or -1 if it leaves the unit."""
-        if self.verify or not piece.insn.row.imm or piece.insn.row.how == "ret":
+        if self.verify or not insn.row.imm or insn.row.how == "ret":
             return -1
-        return self.index.get(_target(piece.insn, self.eip + next_at) - self.eip, -1)
+        return self.index.get(_target(insn, self.eip + at + insn.length) - self.eip, -1)
 
     def _leaders(self) -> tuple[list[int], set[int]]:
         """Indices of pieces that start a block, and those of them that check the budget."""
         leaders, checked = {0}, {0}
+        count = len(self.pieces)
         if self.exact:
-            leaders = checked = set(range(len(self.pieces)))
+            leaders = checked = set(range(count))
         for n, (at, piece) in enumerate(self.pieces):
             if piece.kind == PLAIN:
                 continue
-            if n + 1 < len(self.pieces):
+            if n + 1 < count:
                 leaders.add(n + 1)
-            if piece.kind == BRANCH and (to := self._internal(piece, at + piece.insn.length)) >= 0:
+            if piece.kind == BRANCH and (to := self._internal(at, piece.insn)) >= 0:
+                self.internal[n] = to
                 leaders.add(to)
                 if to <= n:
                     checked.add(to)
@@ -377,28 +383,21 @@ class _Layout:
         bounds = [*leaders, len(self.pieces)]
         for i in range(len(leaders) - 1, -1, -1):
             leader, end = bounds[i], bounds[i + 1]
-            at, last = self.pieces[end - 1]
-            following = []
+            last = self.pieces[end - 1][1]
+            count, beyond, to = end - leader, 0, -1
+            falls = last.kind not in _ENDS_UNIT
             if last.kind == BRANCH:
-                if (to := self._internal(last, at + last.insn.length)) > end - 1:
-                    following.append(to)
+                to = self.internal.get(end - 1, -1)
+                if to >= end and to not in checked:
+                    beyond = need[to]
                 falls = last.insn.row.how in ("jcc", "loop")
-            else:
-                falls = last.kind not in _ENDS_UNIT
-            if falls and end < len(self.pieces):
-                following.append(end)
-            count, beyond = end - leader, max((0 if f in checked else need[f] for f in following), default=0)
-            copies = 1
-            loops = (
-                last.kind == BRANCH
-                and last.insn.row.how == "jcc"
-                and self._internal(last, at + last.insn.length) == leader
-            )
-            if self.unroll and loops:
+            if falls and end < len(self.pieces) and end not in checked:
+                beyond = max(beyond, need[end])
+            if self.unroll and to == leader and last.insn.row.how == "jcc":
                 copies = min(MAX_COPIES, (MAX_INSNS - beyond) // count)
-            if copies > 1:
-                self.copies[leader] = copies
-                count *= copies
+                if copies > 1:
+                    self.copies[leader] = copies
+                    count *= copies
             need[leader] = count + beyond
         return need
 
@@ -410,32 +409,15 @@ class _Layout:
         if check:
             code += _check(check)
         code += b"\x4d\x8d\x76" + (-count).to_bytes(1, "little", signed=True)  # lea r14, [r14 - count]
-        for n in range(leader, leader + count):
-            if n >= end and not (n - leader) % length:
-                self._leave_early(*self.pieces[end - 1], count - (n - leader))
-            at, piece = self.pieces[leader + (n - leader) % length]
-            refund = count - (n - leader)
-            eip = self.eip + at & 0xFFFF_FFFF
-            if self.sites is not None:
-                self.points.add(len(code), at, refund)
-                code += recorder(refund, self.sites.number(Site(eip, piece.insn.raw, self.mode.code32)))
-            start = len(code)
-            if piece.code or piece.kind >= CALLOUT:
-                self.points.add(start, at, refund, piece.fixes)
-            code += piece.code
-            for branch in piece.branches:
-                # A callout completes the instruction, so only those after it are given back.
-                back = refund if branch.kind == "fault" else refund - 1
-                insn = piece.insn if branch.kind == "callout" else None
-                if branch.kind == "onward":
-                    self.onward.append((start + branch.at, back, eip + piece.insn.length))
-                    continue
-                self.leaving.append((start + branch.at, branch.kind, eip, insn, branch.value, back, branch.restore))
+        for copy in range(copies):
+            if copy:
+                self._leave_early(*self.pieces[end - 1], count - copy * length)
+            self._body(leader, end, count - copy * length)
         at, piece = self.pieces[end - 1]
         eip, after = self.eip + at & 0xFFFF_FFFF, self.eip + at + piece.insn.length
         if piece.kind == BRANCH:
             self.movable &= piece.insn.opsize == 4
-            getattr(self, "_" + piece.insn.row.how)(piece.insn, after, self._internal(piece, at + piece.insn.length))
+            getattr(self, "_" + piece.insn.row.how)(piece.insn, after, self.internal.get(end - 1, -1))
         elif piece.kind == CALLOUT:
             kind = "undefined" if piece.insn.row is UNDEFINED else "callout"
             self._leave(kind, eip, piece.insn)
@@ -454,6 +436,33 @@ class _Layout:
                 self._leave("shadow", after & 0xFFFF_FFFF)
             elif end == len(self.pieces):
                 self._go(after)
+
+    def _body(self, leader: int, end: int, refund: int) -> None:
+        """The code of a block's pieces; *refund* instructions have been taken off for the first and what follows it."""
+        code, point = self.code, self.points.add
+        for at, piece in self.pieces[leader:end]:
+            if self.sites is not None:
+                point(len(code), at, refund)
+                site = Site(self.eip + at & 0xFFFF_FFFF, piece.insn.raw, self.mode.code32)
+                code += recorder(refund, self.sites.number(site))
+            if piece.code or piece.kind >= CALLOUT:
+                point(len(code), at, refund, piece.fixes)
+                if piece.branches:
+                    self._branches(at, piece, refund)
+                code += piece.code
+            refund -= 1
+
+    def _branches(self, at: int, piece: Piece, refund: int) -> None:
+        """What the jumps out of a piece, whose code comes next, lead to."""
+        start, eip = len(self.code), self.eip + at & 0xFFFF_FFFF
+        for branch in piece.branches:
+            # A callout completes the instruction, so only those after it are given back.
+            back = refund if branch.kind == "fault" else refund - 1
+            insn = piece.insn if branch.kind == "callout" else None
+            if branch.kind == "onward":
+                self.onward.append((start + branch.at, back, eip + piece.insn.length))
+                continue
+            self.leaving.append((start + branch.at, branch.kind, eip, insn, branch.value, back, branch.restore))
 
     # Ways out ------------------------------------------------------------------------------------------
 
@@ -534,8 +543,12 @@ class _Layout:
         self._go(*zero)
 
     def _push_return(self, insn: Insn, after: int, keep_r10: bool) -> None:
-        e = Emitter(self.mode)
         size = insn.opsize
+        if size == 4 and self.plain_stack and not self.anywhere:
+            self.code += _PUSH + (after & 0xFFFF_FFFF).to_bytes(4, "little") + _PUSHED
+            self.relocations.append((len(self.code) - len(_PUSHED) - 4, 1))
+            return
+        e = Emitter(self.mode)
         park = keep_r10 and self.mode.segments[SS] == CHECKED
         if park:
             e.op(b"\x89", R10, block_operand(layout.SCRATCH), wide=True)
@@ -588,6 +601,10 @@ class _Layout:
         self._indirect()
 
     def _ret(self, insn: Insn, after: int, internal: int) -> None:
+        if insn.opcode == 0xC3 and insn.opsize == 4 and self.plain_stack:
+            self.code += _POP
+            self._indirect()
+            return
         e = Emitter(self.mode)
         e.load(R10, insn.opsize, stack(e, 0, insn.opsize, False))
         move_stack_pointer(e, insn.opsize + (insn.imm if insn.opcode == 0xC2 else 0))
