@@ -84,6 +84,7 @@ GUESTS = {
     "global_pages": Guest("kernel"),
     "anywhere": Guest("kernel"),
     "iret": Guest("kernel"),
+    "shared_table": Guest("kernel"),
     "sysenter": Guest("kernel"),
     "segment_loads_limits": Guest("kernel", qemu=False, why="TCG checks no limits"),
     "protection": Guest("kernel", qemu=False, why="TCG checks no limits and no segment types at a use"),

@@ -204,10 +204,12 @@ class Shadow:
                 mirror.snapshot[:] = self._physical.read(mirror.where, ENTRIES * self.width)
                 mirror.epoch = self._epoch
         if space.links.get(region) is not mirror:
+            stale = region in space.links or bool(mirror.links)  # the TLB may hold what goes now
             if mirror.links:
                 self._follow_table(mirror)
             if region in space.links:
                 self._unlink(space, region)
+            if stale:
                 self._host.flush_tlb()
             space.links[region] = mirror
             mirror.links.add((space, region))
