@@ -157,6 +157,7 @@ class Contexts:
             before = self.mode.user
             self._become(self._all[(tag >> selectors.CONTEXT_SHIFT) - 1])
             if self.mode.user is not before:
+                self.cs_limit = self._cpu.segments[CS].limit
                 self._cpu.note_cpl(3 if self.mode.user else 0)
                 self._host.note_user(self.mode.user)
 

@@ -4,13 +4,16 @@
         dq      0x00CF93000000FFFF      ; 38h
         dq      0x00CFFB000000FFFF      ; 40h
         dq      0x00CFF3000000FFFF      ; 48h
-tls:    dq      0x00CFF3100000FFFF      ; 50h: data of ring 3 at 100000h
+        dq      0x00CFF3100000FFFF      ; 50h: data of ring 3 at 100000h
+        dq      0x0041FB000000FFFF      ; 58h: code of ring 3 that ends at 1FFFFh
 %endmacro
 %include "flat.inc"
 FAST    equ     0x30
 TABLES  equ     0x300000                ; directory and its table; another directory, another table
 OTHER   equ     TABLES + 0x2000
 HIGH    equ     0x200000                ; the user's code again
+LOW     equ     0x10000                 ; and again
+LITTLE  equ     0x58 + 3
 SECRET  equ     0x210000                ; a page of ring 0's
 
 %macro  msr 2
@@ -66,6 +69,7 @@ directory:                              ; EDI: a directory, its table behind it
         loop    .fill
         pop     edi
         mov     dword [edi + (HIGH >> 12) * 4], user + 7
+        mov     dword [edi + (LOW >> 12) * 4], user + 7
         mov     dword [edi + (SECRET >> 12) * 4], SECRET + 3
         ret
 
@@ -135,6 +139,11 @@ silence:
         out     0x21, al
         ret
 done:   quit    0
+fresh:  push    eax                     ; code that nothing has come to before
+        mov     eax, 0x1234
+        show    "fresh", eax
+        pop     eax
+        ret
 open:   msr     0x175, stack0 - 64
 iopl:   pushfd
         xor     dword [esp], 0x3000
@@ -269,6 +278,21 @@ user:   call    .here
         mov     [SECRET], edi
 .six:   dec     edi
         jnz     .iopl
+        mov     edi, 3                  ; from a code segment that ends below the kernel
+.short: mov     eax, 1
+        cmp     edi, 1
+        ja      .known
+        mov     eax, 14
+.known: lea     edx, [LOW + .limited - user]
+        mov     [far_pointer], edx
+        jmp     far [far_pointer]
+.limited:
+        mov     ebx, edi
+        mov     ecx, esp
+        lea     edx, [esi + .flat - user]
+        sysenter
+.flat:  dec     edi
+        jnz     .short
         mov     edi, 4
 .timer: mov     eax, 8
         call    gate
@@ -300,8 +324,9 @@ gate:   mov     ecx, esp
 
         section .data
 services:
-        dd      report, number, thread, nobody, swap, deeper, elsewhere, guard, ticks, silence, done, iopl, slow, open
+        dd      report, number, thread, nobody, swap, deeper, elsewhere, guard, ticks, silence, done, iopl, slow, open, fresh
 SERVICES equ    ($ - services) / 4
+far_pointer: dd 0, LITTLE
 kernels_flags: dd 0
 kernels_esp: dd 0
 came:   dd      0
