@@ -32,6 +32,8 @@ from vmm.vcpu import CR0_AM, CR0_MP, CR0_PE, CR0_PG
 RAM = 2 << 20
 TABLES = 0x10_0000
 """Guest-physical address of the page directory and, behind it, the page table of paged environments."""
+SHIFT = 0x11_0000
+"""So far from its linear address stands a window of paged environments in guest-physical memory."""
 _FX_CODE = 0xE00
 """Host code for the x87 and SSE registers, behind the stubs in their page."""
 CR0 = CR0_PE | 0x10 | 0x20 | 0x5_0000  # ET, NE, WP, AM
@@ -67,13 +69,14 @@ class BareEngine(Engine):
         load = bytes.fromhex("410fae8f") + layout.FX_AREA.to_bytes(4, "little")  # fxrstor [r15 + FX_AREA]
         save = bytes.fromhex("410fae87") + layout.FX_AREA.to_bytes(4, "little")  # fxsave [r15 + FX_AREA]
         host.code[_FX_CODE : _FX_CODE + 16] = load + save
-        self._windows = dict(BACKGROUND)
+        self._windows = {0: dict(BACKGROUND), SHIFT: dict(BACKGROUND)}
         self._environment: Environment | None = None
-        for at, data in BACKGROUND.items():
-            self.physical.write(at, data)
+        for shift in self._windows:
+            for at, data in BACKGROUND.items():
+                self.physical.write(at + shift, data)
         self.physical.write(system.AT, system.image())
         entries = b"".join(
-            (n << 12 | (7 if user else 3) if user or n in system.PAGES else 0).to_bytes(4, "little")
+            ((n << 12) + SHIFT | 7 if user else n << 12 | 3 if n in system.PAGES else 0).to_bytes(4, "little")
             for n in range(1024)
             for user in (any(at <= n << 12 < at + size for at, size in WINDOWS),)
         )
@@ -134,10 +137,12 @@ class BareEngine(Engine):
         """Run *case* from its start to its end."""
         cpu, environment = self.cpu, case.environment
         before = initial_memory(case)
+        shift = SHIFT if environment.paged else 0
         for at, data in before.items():
-            if self._windows[at] != data or bytes(self.physical.ram[at : at + len(data)]) != data:
-                self.physical.write(at, data)
-        self._windows = before
+            there = at + shift
+            if self._windows[shift][at] != data or bytes(self.physical.ram[there : there + len(data)]) != data:
+                self.physical.write(there, data)
+        self._windows[shift] = before
         self._forget_stores()
         self._enter(environment)
         self._paged_cases += environment.paged
@@ -162,7 +167,9 @@ class BareEngine(Engine):
         if self.fault is not None:
             linear = eip + environment.segments[CS].base & 0xFFFF_FFFF
             hlt = (
-                self.fault.vector == 13 and CODE <= linear < CODE + 0x2000 and self.physical.read(linear, 1) == b"\xf4"
+                self.fault.vector == 13
+                and CODE <= linear < CODE + 0x2000
+                and self.physical.read(linear + shift, 1) == b"\xf4"
             )
             end = "halt" if hlt else (self.fault.vector, self.fault.error or 0)  # type: ignore[assignment]
         elif self.timeout:
@@ -172,7 +179,7 @@ class BareEngine(Engine):
             eip = cpu.eip
         elif cpu.halted:
             eip, insns = eip - 1, insns - 1
-        after = {at: bytes(self.physical.ram[at : at + size]) for at, size in WINDOWS}
+        after = {at: bytes(self.physical.ram[at + shift : at + shift + size]) for at, size in WINDOWS}
         fx = parse_fx(self._fx(8, b"")) if self.media else None
         found = Outcome(tuple(cpu.gpr), cpu.eflags & FLAGS | 2, eip, end, changes(before, after), fx, insns)
         if self.fault is not None and self.fault.cr2 is not None:
