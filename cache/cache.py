@@ -11,8 +11,8 @@ from cache.pairs import Pairs
 from cache.tables import LookupTables
 from translator.decode import Insn
 from translator.exits import Exit
+from translator.fragment import Fragment
 from translator.points import Point
-from translator.unit import Fragment
 
 PAGE_SHIFT, PAGE = 12, 4096
 CROWD = 32

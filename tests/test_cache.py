@@ -15,9 +15,9 @@ from cache.pairs import SIZE
 from cache.tables import SLOTS, LookupTables
 from translator import layout
 from translator.exits import Exit, Exits
+from translator.fragment import Fragment
 from translator.mode import FLAT, Mode
 from translator.points import Points
-from translator.unit import Fragment
 
 CAPACITY = 8 << 10
 BASE = 0x3_0000_1000

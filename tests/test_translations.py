@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.guests.build import build
+from translator.fragment import Fragment
 from translator.mode import FLAT, Mode
 from translator.plain import to_plain
-from translator.unit import Fragment, Translator
+from translator.unit import Translator
 from vmm import Machine, UsageError, VmmError, translations
 from vmm.config import DebugExit
 from vmm.translations import MAGIC, Translations

@@ -16,10 +16,11 @@ from tests.fuzz.program import CHANGING, COMPUTING, case
 from tests.support.state import CODE, ENVIRONMENTS
 from translator.assembler import asm, in_hexadecimal
 from translator.decode import disassemble
+from translator.fragment import Fragment, floats
 from translator.layout import TC_BASE
 from translator.mode import BASED, CHECKED, FLAT, WORD, Mode
 from translator.plain import from_plain, to_plain
-from translator.unit import Fragment, Translator, floats
+from translator.unit import Translator
 
 GOLDEN = Path(__file__).parent / "golden"
 ACCEPT = "ACCEPT=1 python -m pytest tests/test_unit.py"

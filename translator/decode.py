@@ -270,3 +270,19 @@ def disassemble_host(code: bytes) -> list[tuple[int, str]]:
     """(offset, text) of each host instruction of *code*, for people."""
     engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     return [(at, f"{name} {operands}".rstrip()) for at, _, name, operands in engine.disasm_lite(code, 0)]
+
+
+UNDEFINED = Row(0, 0, None, "", "(undefined)", "undefined", "", False, "", "", "n", False, False, "", "")
+"""The row of what has no row: #UD."""
+
+
+def decoded(code: bytes, code32: bool) -> Insn:
+    """The instruction at the start of *code*; what is none has the row ``UNDEFINED``.  ``Truncated``, ``TooLong``."""
+    try:
+        return decode(code, code32)
+    except Undefined as undefined:
+        insn = Insn()
+        insn.raw = code[: undefined.length]
+        insn.length = undefined.length
+        insn.row = UNDEFINED
+        return insn

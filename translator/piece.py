@@ -16,6 +16,8 @@ GONE       nothing: the code goes elsewhere by itself
 CALLOUT    the VMM
 BRANCH     chained exits
 """
+ENDS_UNIT = (CALLOUT, LEAVES, GONE)
+"""Behind these nothing follows but what a branch goes to."""
 
 
 class Piece:

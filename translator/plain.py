@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from translator.decode import decoded
 from translator.exits import Exits
+from translator.fragment import Fragment
 from translator.mode import Mode
 from translator.points import Points
-from translator.unit import Fragment, decoded
 
 Plain = tuple[Any, ...]
 """The fields of a ``Fragment`` but for its mode."""

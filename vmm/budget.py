@@ -7,8 +7,8 @@ down; see ``translator.layout.BUDGET_BASE``.
 from __future__ import annotations
 
 from translator import layout
+from translator.blocks import MAX_INSNS
 from translator.layout import BUDGET_BASE
-from translator.unit import MAX_INSNS
 
 NS_PER_INSN = 8
 _BUDGET = layout.BUDGET // 8

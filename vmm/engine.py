@@ -12,9 +12,9 @@ from collections.abc import Callable
 from cache.cache import Placed, TranslationCache, Way
 from cache.tables import LookupTables
 from translator import layout
+from translator.blocks import MAX_INSNS
 from translator.decode import Insn, TooLong, Truncated, Undefined, decode
 from translator.layout import CS, RF, TF
-from translator.unit import MAX_INSNS
 from vmm import interrupts, stubs
 from vmm.budget import Budget
 from vmm.callouts import HANDLERS
@@ -187,6 +187,7 @@ class Engine:
         elif way.callout is not None:
             self._exit_callout(way)
         else:
+            self.cpu.eip = way.eip + self._quads[_DELTA]
             self._exit_kinds[way.kind](way)
 
     def go(self, way: Way | None) -> Placed | None:
@@ -324,7 +325,6 @@ class Engine:
 
     def _exit_direct(self, way: Way) -> None:
         self.stats.exits["direct"] += 1
-        self.cpu.eip = way.eip + self._quads[_DELTA]
         if self.contexts.mode.step:
             self.trap |= DR6_BS
         self.go(way)
@@ -332,7 +332,6 @@ class Engine:
     def _exit_shadow(self, way: Way) -> None:
         """The unit ends behind STI, MOV SS or POP SS."""
         self.stats.exits["direct"] += 1
-        self.cpu.eip = way.eip + self._quads[_DELTA]
         self.cpu.shadow = 1
         self.go(None)
 
@@ -387,21 +386,18 @@ class Engine:
         self.stats.exits["segment"] += 1
         exit_ = way.exit
         self.budget.refund(exit_.refund)
-        self.cpu.eip = way.eip + self._quads[_DELTA]
         self.deliver(GuestFault(exit_.vector, 0))
         self.go(None)
 
     def _exit_undefined(self, way: Way) -> None:
         self.stats.exits["undefined"] += 1
         self.budget.refund(1)
-        self.cpu.eip = way.eip + self._quads[_DELTA]
         self.deliver(GuestFault(UNDEFINED_OPCODE))
         self.go(None)
 
     def _exit_changed(self, way: Way) -> None:
         """A fragment that verifies itself found its source changed."""
         self.stats.exits["changed"] += 1
-        self.cpu.eip = way.eip + self._quads[_DELTA]
         self.cache.remove(way.placed, "changed")
         self.go(None)
 

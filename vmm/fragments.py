@@ -9,11 +9,13 @@ from lru import LRU
 
 from cache.cache import ANYWHERE, CROWD, Key, Placed, TranslationCache, Way
 from translator import layout
+from translator.blocks import MAX_INSNS
 from translator.decode import TooLong, Truncated, boundaries
+from translator.fragment import Fragment, floats
 from translator.layout import CS
 from translator.mode import Mode
 from translator.recording import Sites
-from translator.unit import MAX_INSNS, Fragment, Translator, floats
+from translator.unit import Translator
 from vmm.contexts import Contexts
 from vmm.errors import GuestFault
 from vmm.host import PAGE, Host

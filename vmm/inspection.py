@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from translator import layout
-from translator.decode import TooLong, Truncated, Undefined, decode, disassemble, disassemble_host
+from translator.decode import UNDEFINED, TooLong, Truncated, Undefined, decode, disassemble, disassemble_host
+from translator.fragment import Fragment
 from translator.layout import CS
 from translator.mode import BASED, CHECKED, FLAT, WORD, Mode
-from translator.unit import UNDEFINED, Fragment, Translator
+from translator.unit import Translator
 from vmm import loaders
 from vmm.errors import UsageError
 from vmm.loaders.describe import Fact, describe

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from devices.bus import PortBus
 from devices.core import NEVER, Clock, Device
-from translator.unit import MAX_INSNS
+from translator.blocks import MAX_INSNS
 from vmm.engine import Engine
 from vmm.stopwatch import Account, P, R, Stopwatch
 

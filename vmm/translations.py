@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import translator
+from translator.fragment import Fragment
 from translator.mode import Mode
 from translator.plain import Plain, from_plain, to_plain
-from translator.unit import Fragment
 from vmm.errors import ImageError, UsageError
 from vmm.files import write_whole
 

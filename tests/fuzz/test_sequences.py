@@ -16,7 +16,7 @@ from tests.support.engine import CONFIGURATIONS, BareEngine
 from tests.support.plain import PlainUnicorn
 from tests.support.silicon import Silicon
 from tests.support.state import ENVIRONMENTS, Case, Outcome, describe, differences
-from translator.unit import MAX_INSNS
+from translator.blocks import MAX_INSNS
 
 PROGRAM = st.lists(st.tuples(st.integers(0, 255), st.integers(0, 0xFFFF)), min_size=1, max_size=30)
 SEED = st.integers(0, 0xFFFF)
