@@ -307,7 +307,7 @@ class CacheMachine(RuleBasedStateMachine):
     def lookup_tables_name_live_fragments(self) -> None:
         for number in range(1, TABLES):
             for eip in range(13):
-                assert all(p.linear & 0xFFFF == eip for p in self.led_to(number * SLOTS + eip))
+                assert all(at & 0xFFFF == eip for _, at in self.places(number * SLOTS + eip))
 
     @invariant()
     def pages_with_fragments_are_watched(self) -> None:
