@@ -4,8 +4,10 @@ VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-# What only the tests need: a 32-bit compiler and an assembler for guests of our own, QEMU as an oracle.
-PACKAGES := gcc gcc-multilib nasm qemu-system-x86
+# A compiler for the engine; without one it is interpreted.  Python's headers (python3-dev) are added where they are missing.
+PACKAGES := gcc libc6-dev
+# What the tests need: a 32-bit compiler and an assembler for guests of our own, QEMU as an oracle.
+setup test check boots fuzz: PACKAGES += gcc-multilib nasm qemu-system-x86
 
 .DEFAULT_GOAL := help
 .PHONY: help setup packages run test check boots bench fuzz references clean
@@ -18,13 +20,13 @@ help:
 	@echo 'make bench    vmm bench: speed, ours beside plain Unicorn, QEMU, v86 and Bochs'
 	@echo 'make fuzz     SEED=1 COUNT=1000000 JOBS=2: random programs against plain Unicorn and the real CPU'
 	@echo 'make references  record the boots of tests/references anew (after a change that guests can see)'
-	@echo 'make setup    Debian packages that tests need, and .venv with the vmm command in it'
+	@echo 'make setup    Debian packages, and .venv with the vmm command in it, the engine compiled (BTVMM_INTERPRETED=1: not)'
 	@echo 'make clean    remove what was made here (not the fetched guests: vmm doctor says where they are)'
 
-setup: packages $(READY)
+setup: $(READY)
 
 # The stamp is made last, so that an interrupted set-up is repeated.
-$(READY): pyproject.toml
+$(READY): pyproject.toml setup.py $(wildcard translator/*.py translator/expand/*.py cache/*.py vmm/*.py vmm/mmu/*.py vmm/callouts/*.py) | packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo 'Python 3.11 or newer is needed (or set PYTHON=...)' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
@@ -33,22 +35,24 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-# Without root and apt-get the tests that need these packages are skipped.
+# Without root and apt-get the engine is interpreted, and the tests that need these packages are skipped.
 packages:
 	@missing=''; \
 	for package in $(PACKAGES); do \
 		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
 	done; \
+	$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+		|| dpkg-query -W -f '$${Status}' python3-dev 2>/dev/null | grep -q 'ok installed' || missing="$$missing python3-dev"; \
 	[ -z "$$missing" ] && exit 0; \
 	if ! command -v apt-get >/dev/null; then \
-		echo "No apt-get here: tests that need$$missing are skipped where those are missing." >&2; exit 0; \
+		echo "No apt-get here: what needs$$missing is left out where those are missing." >&2; exit 0; \
 	fi; \
 	if [ "$$(id -u)" = 0 ]; then root=''; elif sudo -n true 2>/dev/null; then root='sudo -n'; else \
-		echo "To run every test, install:$$missing (apt-get install$$missing, as root)." >&2; exit 0; \
+		echo "For the engine compiled and every test, install:$$missing (apt-get install$$missing, as root)." >&2; exit 0; \
 	fi; \
 	$$root apt-get -qq update; \
 	$$root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends $$missing >/dev/null \
-		|| echo "These packages could not be installed, the tests that need them are skipped:$$missing" >&2
+		|| echo "These packages could not be installed, what needs them is left out:$$missing" >&2
 
 run: $(READY)
 	$(BIN)/vmm demo
@@ -84,4 +88,5 @@ references: $(READY)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f *.so translator/*.so translator/expand/*.so cache/*.so vmm/*.so vmm/*/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from typing import Final
 
 from lru import LRU
 
@@ -14,12 +15,13 @@ from translator.exits import Exit
 from translator.fragment import Fragment
 from translator.points import Point
 
-PAGE_SHIFT, PAGE = 12, 4096
-CROWD = 32
+PAGE_SHIFT: Final = 12
+PAGE: Final = 4096
+CROWD: Final = 32
 """Exits chained to one fragment, from which on those that have left are looked for."""
 Key = tuple[int, int, int]
 """(context, EIP or ANYWHERE, guest-physical address)."""
-ANYWHERE = -1
+ANYWHERE: Final = -1
 """For the EIP: the fragment serves at all of them.  Its own EIP and linear address are the guest-physical address."""
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from typing import Final
 
-ALIGNMENT = 16
-PAGE = 4096
+ALIGNMENT: Final = 16
+PAGE: Final = 4096
 
 
 class CodeMemory:

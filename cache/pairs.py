@@ -8,7 +8,7 @@ one verifies itself, as a fragment alone in its slot does.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from cache.memory import CodeMemory
 from cache.tables import SLOTS, LookupTables
@@ -17,20 +17,24 @@ from translator import layout
 if TYPE_CHECKING:
     from cache.cache import Placed
 
-SIZE = 43
-_SAVE, _RESTORE = b"\x49\x89\xc9", b"\x4c\x89\xc9"  # mov r9, rcx; mov rcx, r9
-_INDEX = b"\x45\x0f\xb7\xc8"  # movzx r9d, r8w
-_STORE_DELTA = b"\x41\xc7\x87" + layout.DELTA.to_bytes(4, "little")  # mov dword ptr [r15 + DELTA], imm32
+SIZE: Final = 43
+_SAVE: Final = b"\x49\x89\xc9"
+_RESTORE: Final = b"\x4c\x89\xc9"
+_INDEX: Final = b"\x45\x0f\xb7\xc8"  # movzx r9d, r8w
+_STORE_DELTA: Final = b"\x41\xc7\x87" + layout.DELTA.to_bytes(4, "little")  # mov dword ptr [r15 + DELTA], imm32
 
 
-class Pair(NamedTuple):
+class Pair:
     """The stub at *offset* in code memory."""
 
-    offset: int
-    later: Placed
-    delta: int
-    """What the later one adds to its EIPs; the earlier one's stands in the table."""
-    earlier: Placed
+    __slots__ = ("delta", "earlier", "later", "offset")
+
+    def __init__(self, offset: int, later: Placed, delta: int, earlier: Placed) -> None:
+        self.offset = offset
+        self.later = later
+        self.delta = delta
+        """What the later one adds to its EIPs; the earlier one's stands in the table."""
+        self.earlier = earlier
 
 
 def stub(address: int, later: Placed, delta: int, earlier: Placed) -> bytes:

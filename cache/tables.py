@@ -9,12 +9,13 @@ stand anywhere (``translator.layout.DELTAS``).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from lru import LRU
 
-SLOTS = 0x1_0000
-TABLE_BYTES = 8 * SLOTS
-MAX_FAMILIES = 8
+SLOTS: Final = 0x1_0000
+TABLE_BYTES: Final = 8 * SLOTS
+MAX_FAMILIES: Final = 8
 """Templates of half a MiB each; further families share nothing."""
 
 

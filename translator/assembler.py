@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from typing import Final
 
 from keystone import KS_ARCH_X86, KS_MODE_64, Ks
 
-_DECIMAL = re.compile(r"(?<![\w.])[0-9]{2,}(?![\w.])")
+_DECIMAL: Final = re.compile(r"(?<![\w.])[0-9]{2,}(?![\w.])")
 
 
 @cache

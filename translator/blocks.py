@@ -8,6 +8,7 @@ are exits, which the cache chains.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Final
 
 from translator import layout
 from translator.assembler import asm
@@ -22,29 +23,32 @@ from translator.piece import ATTENTION, BRANCH, CALLOUT, ENDS_UNIT, GONE, LEAVES
 from translator.points import Points
 from translator.recording import Site, Sites, recorder
 
-MAX_INSNS = 48
+MAX_INSNS: Final = 48
 """The longest unit, in guest instructions."""
-MAX_COPIES = 4
+MAX_COPIES: Final = 4
 """How often a loop of one block stands in the code: its budget is checked once for all copies."""
 
 Leaving = tuple[int, str, int, Insn | None, int, int, bool]
 """A jump to an exit: where its displacement stands, kind, EIP, instruction, vector, refund, whether AX holds flags."""
 
-_RESTORE = asm("add al, 0x7f; sahf; mov rax, r10")
-_SAVE = asm("mov r10, rax; lahf; seto al")
-_INDIRECT = asm(f"movzx r9d, r8w; mov r10, [r15+{layout.TABLE}]; jmp [r10+r9*8]")
-_ATTENTION = asm(f"movzx r9d, byte ptr [r15+{layout.IF}]; mov r9, [r15+r9*8+{layout.QUIET}]; movzx r9d, byte ptr [r9]")
-_PUSH, _PUSHED = b"\x67\xc7\x44\x24\xfc", asm("lea esp, [rsp-4]")  # mov dword ptr [esp-4], imm32
-_POP = b"\x67\x44\x8b\x14\x24" + asm("lea esp, [rsp+4]")  # mov r10d, [esp]
-_AT_HOME = asm(f"mov dword ptr [r15+{layout.DELTA}], 0")
-_WHERE = asm(f"mov r9d, [r10+r9*8+{layout.DELTAS}]") + b"\x45\x8d\x91"  # lea r10d, [r9 + linear]
-_VERIFY = asm(f"not r10; lea r10, [r8+r10+1]; movzx r10d, byte ptr [r15+r10]; mov [r15+{layout.DELTA}], r9d")
-_MOVED = asm(f"mov r9d, [r15+{layout.DELTA}]") + b"\x45\x8d\x89"  # lea r9d, [r9 + EIP]
-_MOVED_TARGET = asm(f"mov r8d, [r15+{layout.DELTA}]") + b"\x45\x8d\x80"  # lea r8d, [r8 + EIP]
-_RCX_BACK = asm("mov rcx, r9")
-_NARROW_COUNT = asm("mov r9, rcx; movzx ecx, cx") + b"\xe3\x08" + _RCX_BACK
-_STUB = asm(f"mov dword ptr [r15+{layout.EXIT_ID}], 0")[:-4]
-_TO_VMM = asm(f"jmp [r15+{layout.EXIT_STUB}]")
+_RESTORE: Final = asm("add al, 0x7f; sahf; mov rax, r10")
+_SAVE: Final = asm("mov r10, rax; lahf; seto al")
+_INDIRECT: Final = asm(f"movzx r9d, r8w; mov r10, [r15+{layout.TABLE}]; jmp [r10+r9*8]")
+_ATTENTION: Final = asm(
+    f"movzx r9d, byte ptr [r15+{layout.IF}]; mov r9, [r15+r9*8+{layout.QUIET}]; movzx r9d, byte ptr [r9]"
+)
+_PUSH: Final = b"\x67\xc7\x44\x24\xfc"
+_PUSHED: Final = asm("lea esp, [rsp-4]")
+_POP: Final = b"\x67\x44\x8b\x14\x24" + asm("lea esp, [rsp+4]")  # mov r10d, [esp]
+_AT_HOME: Final = asm(f"mov dword ptr [r15+{layout.DELTA}], 0")
+_WHERE: Final = asm(f"mov r9d, [r10+r9*8+{layout.DELTAS}]") + b"\x45\x8d\x91"  # lea r10d, [r9 + linear]
+_VERIFY: Final = asm(f"not r10; lea r10, [r8+r10+1]; movzx r10d, byte ptr [r15+r10]; mov [r15+{layout.DELTA}], r9d")
+_MOVED: Final = asm(f"mov r9d, [r15+{layout.DELTA}]") + b"\x45\x8d\x89"  # lea r9d, [r9 + EIP]
+_MOVED_TARGET: Final = asm(f"mov r8d, [r15+{layout.DELTA}]") + b"\x45\x8d\x80"  # lea r8d, [r8 + EIP]
+_RCX_BACK: Final = asm("mov rcx, r9")
+_NARROW_COUNT: Final = asm("mov r9, rcx; movzx ecx, cx") + b"\xe3\x08" + _RCX_BACK
+_STUB: Final = asm(f"mov dword ptr [r15+{layout.EXIT_ID}], 0")[:-4]
+_TO_VMM: Final = asm(f"jmp [r15+{layout.EXIT_STUB}]")
 
 
 def target_of(insn: Insn, next_eip: int) -> int:

@@ -9,32 +9,34 @@ takes it at the very element (``"tail"`` among the fixes).
 
 from __future__ import annotations
 
+from typing import Final
+
 from translator import layout
 from translator.assembler import asm
 from translator.decode import Insn
 from translator.operand import Emitter
 
-_CHUNK = {"movs": 64, "stos": 64, "cmps": 32}
-_NAMES = {0xA4: "movs", 0xA6: "cmps", 0xAA: "stos"}
-_REPE = 0xF3
-_SAVE = asm("mov r10, rax; lahf; seto al")
-_RESTORE = asm("add al, 0x7f; sahf; mov rax, r10")
-_KEEP = asm("mov r8, rax; lahf; seto al; mov r10, rax; mov rax, r8")
+_CHUNK: Final = {"movs": 64, "stos": 64, "cmps": 32}
+_NAMES: Final = {0xA4: "movs", 0xA6: "cmps", 0xAA: "stos"}
+_REPE: Final = 0xF3
+_SAVE: Final = asm("mov r10, rax; lahf; seto al")
+_RESTORE: Final = asm("add al, 0x7f; sahf; mov rax, r10")
+_KEEP: Final = asm("mov r8, rax; lahf; seto al; mov r10, rax; mov rax, r8")
 """The flags, as LAHF and SETO give them, in r10."""
-_COUNT_BACK = asm("mov rcx, r9")
-_DIRECTION = asm(
+_COUNT_BACK: Final = asm("mov rcx, r9")
+_DIRECTION: Final = asm(
     f"mov rcx, r9; mov r10, rax; lahf; seto al; mov r8, rsp; lea rsp, [r15+{layout.STACK_TOP}]; pushfq; mov rsp, r8;"
     f"test byte ptr [r15+{layout.STACK_TOP - 7}], 4"
 )
 """Flags are saved, and tested for DF."""
-_NEAR = asm("mov r8d, edi; sub r8d, esi; add r8d, 63; cmp r8d, 126")
+_NEAR: Final = asm("mov r8d, edi; sub r8d, esi; add r8d, 63; cmp r8d, 126")
 """Below or equal: the operands lie less than 64 bytes apart."""
-_PATTERNS = {
+_PATTERNS: Final = {
     1: asm("movzx r9d, r10b; movabs r8, 0x0101010101010101; imul r9, r8"),
     2: asm("movzx r9d, r10w; movabs r8, 0x0001000100010001; imul r9, r8"),
     4: asm("mov r9d, r10d; movabs r8, 0x0000000100000001; imul r9, r8"),
 }
-_BODIES = {
+_BODIES: Final = {
     "movs": asm("".join(f"mov r9, [rsi+{at}]; mov [rdi+{at}], r9;" for at in range(0, 64, 8))),
     "stos": asm("".join(f"mov [rdi+{at}], r9;" for at in range(0, 64, 8))),
     "cmps": asm(
@@ -42,7 +44,9 @@ _BODIES = {
         "xor r8, [rdi+16]; or r9, r8; mov r8, [rsi+24]; xor r8, [rdi+24]; or r9, r8"
     ),
 }
-_JNE, _JBE, _JAE = 0x85, 0x86, 0x83
+_JNE: Final = 0x85
+_JBE: Final = 0x86
+_JAE: Final = 0x83
 
 
 def applies(insn: Insn) -> bool:

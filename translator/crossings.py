@@ -8,14 +8,16 @@ nothing.  From a state that is not in the table the stub comes back, and the VMM
 
 from __future__ import annotations
 
+from typing import Final
+
 from translator import layout
 from translator.layout import CS, ES, GS, SS
 from translator.selectors import COPIED
 
-ENTRIES = 8
-ENTRY_SIZE = 256
-TABLE_SIZE = ENTRIES * ENTRY_SIZE
-COMPARED = (
+ENTRIES: Final = 8
+ENTRY_SIZE: Final = 256
+TABLE_SIZE: Final = ENTRIES * ENTRY_SIZE
+COMPARED: Final = (
     layout.CONTEXT,
     layout.SEG_KINDS + 8 * GS,
     layout.SYSTEM_FLAGS,
@@ -23,22 +25,24 @@ COMPARED = (
     layout.CR + 8 * 4,
 )
 """What the context behind the instruction depends on: the one before it, and for SYSEXIT what that does not tell."""
-SETS = (
+SETS: Final = (
     *(at + 8 * CS for at in COPIED),
     *(at + 8 * SS for at in COPIED),
     layout.CONTEXT,
     layout.SALT,
 )
 """What the instruction changes, but for the lookup table, EIP and ESP."""
-FIRST_SET = len(COMPARED)
-TO_TABLE = FIRST_SET + len(SETS)
+FIRST_SET: Final = len(COMPARED)
+TO_TABLE: Final = FIRST_SET + len(SETS)
 """Where the address of the lookup table stands, in ``layout.CONTEXT_TABLES``."""
-EIP, ESP = TO_TABLE + 1, TO_TABLE + 2
+EIP: Final = TO_TABLE + 1
+ESP: Final = TO_TABLE + 2
 """SYSENTER's.  All of these are numbers of 8-byte words in an entry."""
 assert 8 * (ESP + 1) <= ENTRY_SIZE
 
-GATE_SELECTOR = 0x30 + 3
-KERNEL_CS, USER_BASE = 0x08, 0x10
+GATE_SELECTOR: Final = 0x30 + 3
+KERNEL_CS: Final = 0x08
+USER_BASE: Final = 0x10
 """Selectors in the host's descriptor table: code at CPL 0; what SYSRET's are counted from."""
 
 
@@ -64,9 +68,9 @@ def _look_up(table: int, compared: int) -> str:
     )
 
 
-_REFUSE = f"refuse: mov rcx, [r15+{layout.SCRATCH}]; jmp r8"
-_FLAGS = "add al, 0x7f; sahf; mov rax, r10"
-_ON = f"mov r12, [r15+{layout.SEG_BASE + 8 * SS}]; movzx r9d, r8w; mov r10, [r15+{layout.TABLE}]; jmp [r10+r9*8]"
+_REFUSE: Final = f"refuse: mov rcx, [r15+{layout.SCRATCH}]; jmp r8"
+_FLAGS: Final = "add al, 0x7f; sahf; mov rax, r10"
+_ON: Final = f"mov r12, [r15+{layout.SEG_BASE + 8 * SS}]; movzx r9d, r8w; mov r10, [r15+{layout.TABLE}]; jmp [r10+r9*8]"
 
 
 def sysenter() -> str:

@@ -7,18 +7,19 @@ Where the two disagree on a length the table wins: it is what the translation is
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import capstone
 
 from translator.layout import CS, DS, ES, FS, GS, SS
 from translator.rules import MEDIA_SIZES, TABLE, Row, lookup
 
-MAX_LENGTH = 15
+MAX_LENGTH: Final = 15
 """The longest instruction, in bytes; a longer one raises #GP(0) (SDM vol. 2, 2.3.11)."""
 
-_SEGMENT_OF_PREFIX = {0x26: ES, 0x2E: CS, 0x36: SS, 0x3E: DS, 0x64: FS, 0x65: GS}
-_LEGACY_PREFIXES = frozenset((*_SEGMENT_OF_PREFIX, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
-_SIZES = {"": 0, "b": 1, "w": 2, "d": 4, "q": 8, "o": 16, "t": 10, "s": 6, "x": 512}
+_SEGMENT_OF_PREFIX: Final = {0x26: ES, 0x2E: CS, 0x36: SS, 0x3E: DS, 0x64: FS, 0x65: GS}
+_LEGACY_PREFIXES: Final = frozenset((*_SEGMENT_OF_PREFIX, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
+_SIZES: Final = {"": 0, "b": 1, "w": 2, "d": 4, "q": 8, "o": 16, "t": 10, "s": 6, "x": 512}
 
 
 class Truncated(Exception):
@@ -98,7 +99,7 @@ class Insn:
         return f"<{self.row.name} {self.raw.hex(' ')}>"
 
 
-_ADDRESS16 = ((3, 6), (3, 7), (5, 6), (5, 7), (6, -1), (7, -1), (5, -1), (3, -1))
+_ADDRESS16: Final = ((3, 6), (3, 7), (5, 6), (5, 7), (6, -1), (7, -1), (5, -1), (3, -1))
 
 
 def decode(code: bytes, code32: bool) -> Insn:
@@ -242,7 +243,7 @@ def _sized(size: str, opsize: int) -> int:
     return {"v": opsize, "p": opsize + 2, "a": 2 * opsize, "e": 7 * opsize, "n": 80 + 7 * opsize}[size]
 
 
-_engines: dict[bool, capstone.Cs] = {}
+_engines: Final[dict[bool, capstone.Cs]] = {}
 
 
 def boundaries(code: bytes, address: int, code32: bool, count: int = 0) -> Iterator[int]:
@@ -272,7 +273,7 @@ def disassemble_host(code: bytes) -> list[tuple[int, str]]:
     return [(at, f"{name} {operands}".rstrip()) for at, _, name, operands in engine.disasm_lite(code, 0)]
 
 
-UNDEFINED = Row(0, 0, None, "", "(undefined)", "undefined", "", False, "", "", "n", False, False, "", "")
+UNDEFINED: Final = Row(0, 0, None, "", "(undefined)", "undefined", "", False, "", "", "n", False, False, "", "")
 """The row of what has no row: #UD."""
 
 

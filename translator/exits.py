@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from translator.decode import Insn
 
-KINDS = ("direct", "callout", "fault", "undefined", "changed", "shadow")
+KINDS: Final = ("direct", "callout", "fault", "undefined", "changed", "shadow")
 """direct: on to a known EIP; shadow: the same, with interrupts held off.  fault: a check in emitted code failed.
 changed: the guest's code is not what it was."""
-_NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
-_WORDS = 6
-_NOWHERE = 0xFFFF_FFFF
+_NUMBERS: Final = {kind: number for number, kind in enumerate(KINDS)}
+_WORDS: Final = 6
+_NOWHERE: Final = 0xFFFF_FFFF
 
 
 class Exit(NamedTuple):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from translator.exits import Exits
 from translator.layout import SS
 from translator.mode import FLAT, Mode
 from translator.points import Points
 
-_load, _store = Struct("<I").unpack_from, Struct("<I").pack_into
+_load: Final = Struct("<I").unpack_from
+_store: Final = Struct("<I").pack_into
 
 
 class Fragment(NamedTuple):

@@ -111,24 +111,43 @@ FX_AREA: Final = 0x400
 """512 bytes for FXSAVE and FXRSTOR."""
 DR: Final = 0x600
 """DR0 to DR7, 8 bytes each (32 bits used)."""
-HOST_GDT, HOST_TSS, RING_STACK_TOP = 0x640, 0x6C0, 0x7C0
+HOST_GDT: Final = 0x640
+HOST_TSS: Final = 0x6C0
+RING_STACK_TOP: Final = 0x7C0
 """What the host needs for a call gate: a descriptor table, a task state segment, the top of a stack of 32 bytes."""
 GATE_POINTER: Final = 0x730
 """A far pointer to the call gate."""
-USER_STUB, SYSENTER_STUB, SYSEXIT_STUB = 0x738, 0x740, 0x748
+USER_STUB: Final = 0x738
+SYSENTER_STUB: Final = 0x740
+SYSEXIT_STUB: Final = 0x748
 """Host addresses: see ``translator.crossings``."""
 CONTEXT_TABLES: Final = 0x1000
 """Host addresses of the lookup tables of the first 256 contexts in the present address space, 8 bytes each."""
 SEGMENT_LOADS: Final = 0x2000
 """The table of ``translator.selectors``, 32 KiB."""
-SYSENTERS, SYSEXITS = 0xA000, 0xA800
+SYSENTERS: Final = 0xA000
+SYSEXITS: Final = 0xA800
 """The tables of ``translator.crossings``, 2 KiB each."""
 BLOCK_SIZE: Final = 0xB000
 """Below 64 KiB: targets of indirect branches with the same slot differ by as much, see ``VCPU_BLOCK``."""
 
 # Numbers of the SDM's encodings ----------------------------------------------------------------
-EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)
-ES, CS, SS, DS, FS, GS, LDTR, TR = range(8)
+EAX: Final = 0
+ECX: Final = 1
+EDX: Final = 2
+EBX: Final = 3
+ESP: Final = 4
+EBP: Final = 5
+ESI: Final = 6
+EDI: Final = 7
+ES: Final = 0
+CS: Final = 1
+SS: Final = 2
+DS: Final = 3
+FS: Final = 4
+GS: Final = 5
+LDTR: Final = 6
+TR: Final = 7
 
 # EFLAGS (SDM vol. 1, 3.4.3) ---------------------------------------------------------------------
 CF: Final = 0x1

@@ -22,7 +22,9 @@ _PREFIXES: Final = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0x
 _ESCAPE: Final = 0x0F
 
 
-_ALONE, _WITH_MODRM, _OTHER = range(3)
+_ALONE: Final = 0
+_WITH_MODRM: Final = 1
+_OTHER: Final = 2
 _FIRST: Final = bytes(
     _OTHER if byte in _PREFIXES or byte == _ESCAPE else _WITH_MODRM if byte in _MODRM[ONE_BYTE] else _ALONE
     for byte in range(256)
@@ -50,7 +52,7 @@ class Lengths:
                 end = _head(code, at)
         except IndexError:
             end = 0
-        head = code[at:end]
+        head = code[at:end] if end else b""
         length = self._known.get(head, 0)
         if not length:
             length = next(boundaries(code[at : at + LONGEST + 1], 0, self._code32, 1), 0)

@@ -5,9 +5,12 @@ The mode is in the fragment's key so that it is not in the code: emitted code ne
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-FLAT, BASED, WORD, CHECKED = range(4)
+FLAT: Final = 0
+BASED: Final = 1
+WORD: Final = 2
+CHECKED: Final = 3
 """Classes of segments, the cheapest first:
 
 FLAT     base 0, limit 4 GiB, readable and (data) writable: an offset is a linear address

@@ -8,23 +8,31 @@ saves and restores them.  r8, r9 and r10 are scratch.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from translator import layout
 from translator.assembler import asm
 from translator.layout import DS, ES, SS
 from translator.mode import CHECKED, FLAT, WORD, Mode
 
-R8, R9, R10, R11, R12, R13 = 8, 9, 10, 11, 12, 13
-BASE_REGISTER = {ES: R11, SS: R12, DS: R13}
+R8: Final = 8
+R9: Final = 9
+R10: Final = 10
+R11: Final = 11
+R12: Final = 12
+R13: Final = 13
+BASE_REGISTER: Final = {ES: R11, SS: R12, DS: R13}
 """Host registers that hold the bases of segments while emitted code runs."""
 
-GP, STACK_FAULT, ALIGNMENT = 13, 12, 17
+GP: Final = 13
+STACK_FAULT: Final = 12
+ALIGNMENT: Final = 17
 
-MISALIGNED = {2: 1, 4: 3, 6: 3, 8: 7, 10: 7, 14: 1, 28: 3, 94: 1, 108: 3}
+MISALIGNED: Final = {2: 1, 4: 3, 6: 3, 8: 7, 10: 7, 14: 1, 28: 3, 94: 1, 108: 3}
 """Address bits that must be clear under alignment checking, by operand size in bytes (SDM vol. 3, table 6-7): those of
 FNSTENV (14, 28) and FNSAVE (94, 108) follow the operand size.  Others are not checked here."""
-_PARKED, _LINEAR = layout.SCRATCH + 16, layout.SCRATCH + 24
+_PARKED: Final = layout.SCRATCH + 16
+_LINEAR: Final = layout.SCRATCH + 24
 
 
 class Operand(NamedTuple):
@@ -126,7 +134,7 @@ def pair_operand(offset: int, base: int) -> Operand:
     return Operand(False, xb, 0x04, bytes((sib,)))
 
 
-BLOCK_REG = 7
+BLOCK_REG: Final = 7
 """r15's low bits: the vCPU block."""
 
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from translator.decode import Insn
 from translator.operand import Branch, Emitter
 
-PLAIN, ENDS, ATTENTION, LEAVES, GONE, CALLOUT, BRANCH = range(7)
+PLAIN: Final = 0
+ENDS: Final = 1
+ATTENTION: Final = 2
+LEAVES: Final = 3
+GONE: Final = 4
+CALLOUT: Final = 5
+BRANCH: Final = 6
 """What follows a piece in its block:
 
 PLAIN      the next instruction
@@ -16,7 +24,7 @@ GONE       nothing: the code goes elsewhere by itself
 CALLOUT    the VMM
 BRANCH     chained exits
 """
-ENDS_UNIT = (CALLOUT, LEAVES, GONE)
+ENDS_UNIT: Final = (CALLOUT, LEAVES, GONE)
 """Behind these nothing follows but what a branch goes to."""
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 Fixes = tuple[tuple[int, int, str], ...]
-_ALL_BELOW = 0xFFFF_FFFF
+_ALL_BELOW: Final = 0xFFFF_FFFF
 
 
 class Point(NamedTuple):

@@ -24,10 +24,15 @@ from translator.assembler import asm
 RECORD: Final = struct.Struct("<Q8III6HI")
 RECORD_SIZE: Final = RECORD.size
 COUNT_MASK: Final = (1 << 48) - 1
-_GPR, _FLAGS, _SYSTEM, _SELECTORS, _SITE = 8, 40, 44, 48, 60
-_REFUND, _NUMBER = 0x11, 0x22334455
+_GPR: Final = 8
+_FLAGS: Final = 40
+_SYSTEM: Final = 44
+_SELECTORS: Final = 48
+_SITE: Final = 60
+_REFUND: Final = 0x11
+_NUMBER: Final = 0x22334455
 """Where the count's correction and the site's number stand in the template."""
-_NAMES = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
+_NAMES: Final = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
 
 
 def _template() -> bytes:
@@ -46,10 +51,10 @@ def _template() -> bytes:
     return asm(";".join(lines))
 
 
-_CODE = _template()
-_HEAD = asm(f"mov r9, [r15+{layout.RING}]; mov r8, [r15+{layout.INSN_BASE}]; mov r10, r14; not r10")
-_REFUND_AT = len(_HEAD) + len(asm(f"lea r8, [r8+r10+{_REFUND}]")) - 1
-_NUMBER_AT = _CODE.index(_NUMBER.to_bytes(4, "little"))
+_CODE: Final = _template()
+_HEAD: Final = asm(f"mov r9, [r15+{layout.RING}]; mov r8, [r15+{layout.INSN_BASE}]; mov r10, r14; not r10")
+_REFUND_AT: Final = len(_HEAD) + len(asm(f"lea r8, [r8+r10+{_REFUND}]")) - 1
+_NUMBER_AT: Final = _CODE.index(_NUMBER.to_bytes(4, "little"))
 assert _CODE[_REFUND_AT] == _REFUND
 
 

@@ -19,24 +19,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
-ONE_BYTE, TWO_BYTE = 0, 1
-PREFIXES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
+ONE_BYTE: Final = 0
+TWO_BYTE: Final = 1
+PREFIXES: Final = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
 
 
-_STORES = frozenset((0x86, 0x87, 0x88, 0x89, 0xC0, 0xC1, 0xC6, 0xC7, 0xD0, 0xD1, 0xD2, 0xD3))
-_STORES_GROUPS = frozenset(
+_STORES: Final = frozenset((0x86, 0x87, 0x88, 0x89, 0xC0, 0xC1, 0xC6, 0xC7, 0xD0, 0xD1, 0xD2, 0xD3))
+_STORES_GROUPS: Final = frozenset(
     [(op, d) for op in (0x80, 0x81, 0x82, 0x83) for d in range(7)]
     + [(op, d) for op in (0xF6, 0xF7) for d in (2, 3)]
     + [(op, d) for op in (0xFE, 0xFF) for d in (0, 1)]
     + [(0xD9, d) for d in (2, 3, 6, 7)] + [(0xDB, d) for d in (2, 3, 7)]
     + [(op, d) for op in (0xDD, 0xDF) for d in (2, 3, 6, 7)]
 )  # fmt: skip
-_STORES_0F = frozenset(
+_STORES_0F: Final = frozenset(
     (0x11, 0x13, 0x17, 0x29, 0x2B, 0x7E, 0x7F, *range(0x90, 0xA0), 0xA4, 0xA5, 0xAB, 0xAC, 0xAD, 0xB0, 0xB1, 0xB3, 0xBB,
      0xC0, 0xC1, 0xC3, 0xD6, 0xE7)
 )  # fmt: skip
-_STORES_0F_GROUPS = frozenset(((0xBA, 5), (0xBA, 6), (0xBA, 7), (0xC7, 1), (0xAE, 0), (0xAE, 3)))
+_STORES_0F_GROUPS: Final = frozenset(((0xBA, 5), (0xBA, 6), (0xBA, 7), (0xC7, 1), (0xAE, 0), (0xAE, 3)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +100,13 @@ class Row:
         return f"SDM vol. 2, {self.name}"
 
 
-_ALU = ("ADD", "OR", "ADC", "SBB", "AND", "SUB", "XOR", "CMP")
-_SHIFT = ("ROL", "ROR", "RCL", "RCR", "SHL", "SHR", "SAL", "SAR")
-CONDITIONS = ("O", "NO", "B", "AE", "E", "NE", "BE", "A", "S", "NS", "P", "NP", "L", "GE", "LE", "G")
+_ALU: Final = ("ADD", "OR", "ADC", "SBB", "AND", "SUB", "XOR", "CMP")
+_SHIFT: Final = ("ROL", "ROR", "RCL", "RCR", "SHL", "SHR", "SAL", "SAR")
+CONDITIONS: Final = ("O", "NO", "B", "AE", "E", "NE", "BE", "A", "S", "NS", "P", "NP", "L", "GE", "LE", "G")
 
 # opcode[/digit][m|r]  name  treatment[:how]  M (has ModRM)  i=imm  s=size  f=flags  L (lock)  g (byte reg)
 # p=prefixes  S/P (sensitive, privileged)
-_ONE = """
+_ONE: Final = """
 06 PUSH emulate:push_seg S | 07 POP emulate:pop_seg S | 0E PUSH emulate:push_seg S | 16 PUSH emulate:push_seg S
 17 POP emulate:pop_seg S | 1E PUSH emulate:push_seg S | 1F POP emulate:pop_seg S
 27 DAA callout:daa f=r | 2F DAS callout:das f=r | 37 AAA callout:aaa f=r | 3F AAS callout:aas f=r
@@ -140,7 +142,7 @@ FF/0 INC ident M s=v f=r L | FF/1 DEC ident M s=v f=r L | FF/2 CALL branch:call_
 FF/4 JMP branch:jmp_rm M s=v | FF/5m JMPF callout:jmp_far_m M s=p S | FF/6 PUSH emulate:push_rm M s=v
 """
 
-_TWO = """
+_TWO: Final = """
 00/0 SLDT callout:sldt M s=w S | 00/1 STR callout:str M s=w S | 00/2 LLDT callout:lldt M s=w P | 00/3 LTR callout:ltr M s=w P
 00/4 VERR callout:verr M s=w f=r S | 00/5 VERW emulate:verw M s=w f=r S
 01/0m SGDT callout:sgdt M s=s S | 01/1m SIDT callout:sidt M s=s S | 01/2m LGDT callout:lgdt M s=s P | 01/3m LIDT callout:lidt M s=s P
@@ -200,11 +202,11 @@ F9 PSUBW ident M s=o p=.6 | FA PSUBD ident M s=o p=.6 | FB PSUBQ ident M s=o p=.
 FD PADDW ident M s=o p=.6 | FE PADDD ident M s=o p=.6 | FF UD0 undefined M
 """
 
-_MMX = (
+_MMX: Final = (
     *range(0x63, 0x6C), 0x6F, 0x70, 0x74, 0x75, 0x76, 0x7F, *range(0xD1, 0xD6), *range(0xD8, 0xE6), *range(0xE7, 0xF0),
     *range(0xF1, 0xFF),
 )  # fmt: skip
-MEDIA_SIZES: dict[tuple[int, str], int] = {
+MEDIA_SIZES: Final[dict[tuple[int, str], int]] = {
     **{(opcode, "."): 8 for opcode in (*_MMX, 0x2C, 0x2D, 0x5A)},
     **{(opcode, "."): 4 for opcode in (0x2E, 0x2F, 0x60, 0x61, 0x62)},
     **{
@@ -221,7 +223,7 @@ MEDIA_SIZES: dict[tuple[int, str], int] = {
 share an opcode among packed (16), scalar (4, 8) and MMX (8) forms."""
 
 # x87 memory forms: name and operand size by opcode and /digit; register forms by opcode and /digit.
-_X87_MEMORY = {
+_X87_MEMORY: Final = {
     0xD8: "FADD:d FMUL:d FCOM:d FCOMP:d FSUB:d FSUBR:d FDIV:d FDIVR:d",
     0xD9: "FLD:d - FST:d FSTP:d FLDENV:e FLDCW:w FNSTENV:e FNSTCW:w",
     0xDA: "FIADD:d FIMUL:d FICOM:d FICOMP:d FISUB:d FISUBR:d FIDIV:d FIDIVR:d",
@@ -231,7 +233,7 @@ _X87_MEMORY = {
     0xDE: "FIADD:w FIMUL:w FICOM:w FICOMP:w FISUB:w FISUBR:w FIDIV:w FIDIVR:w",
     0xDF: "FILD:w - FIST:w FISTP:w FBLD:t FILD:q FBSTP:t FISTP:q",
 }
-_X87_REGISTER = {
+_X87_REGISTER: Final = {
     0xD8: "FADD FMUL FCOM FCOMP FSUB FSUBR FDIV FDIVR",
     0xD9: "FLD FXCH FNOP FSTP FCHS/FABS/FTST/FXAM FLD1..FLDZ F2XM1.. FPREM..",
     0xDA: "FCMOVB FCMOVE FCMOVBE FCMOVU - FUCOMPP - -",
@@ -241,7 +243,7 @@ _X87_REGISTER = {
     0xDE: "FADDP FMULP FCOMP FCOMPP FSUBRP FSUBP FDIVRP FDIVP",
     0xDF: "FFREEP FXCH FSTP FSTP FNSTSW FUCOMIP FCOMIP -",
 }
-UNDEFINED_X87 = frozenset(
+UNDEFINED_X87: Final = frozenset(
     [(0xD9, m) for m in (*range(0xD1, 0xD8), 0xE2, 0xE3, 0xE6, 0xE7, 0xEF)]
     + [(0xDA, m) for m in range(0xE8, 0xF0) if m != 0xE9]
     + [(0xDB, m) for m in (0xE5, 0xE6, 0xE7)]
@@ -359,7 +361,7 @@ def _index() -> list[list[Entry]]:
     return table
 
 
-TABLE = _index()
+TABLE: Final = _index()
 
 
 def lookup(map_: int, opcode: int, modrm: int, mandatory: str) -> Row | None:

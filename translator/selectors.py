@@ -10,12 +10,13 @@ to the VMM.  Comparisons go by JRCXZ, so that no flag is touched; r8 holds the g
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from translator import layout
 from translator.mode import Mode
 from translator.operand import BASE_REGISTER, Branch, Emitter, block_operand
 
-COPIED = (
+COPIED: Final = (
     layout.SELECTOR,
     layout.SEG_BASE,
     layout.SEG_LIMIT,
@@ -27,18 +28,23 @@ COPIED = (
     layout.SEG_KINDS,
 )
 """What makes a segment register, by the place of ES's in the vCPU block."""
-MINUS_TAG, DESCRIPTOR, MINUS_RAW, STATE = 0, 8, 16, 24
-CROSSING = STATE + 8 * len(COPIED)
-TO_CONTEXT, TO_SALT, TO_TABLE = CROSSING + 8, CROSSING + 16, CROSSING + 24
+MINUS_TAG: Final = 0
+DESCRIPTOR: Final = 8
+MINUS_RAW: Final = 16
+STATE: Final = 24
+CROSSING: Final = STATE + 8 * len(COPIED)
+TO_CONTEXT: Final = CROSSING + 8
+TO_SALT: Final = CROSSING + 16
+TO_TABLE: Final = CROSSING + 24
 """Offsets in an entry, in bytes: minus the tag, the descriptor's host address, minus the descriptor, ``COPIED``, not 0
 if the context changes, and the new one's CONTEXT, SALT and address of its word in CONTEXT_TABLES."""
-ENTRIES = 256
-ENTRY_SIZE = 128
-CONTEXT_SHIFT = 20
-QUERY = 6
+ENTRIES: Final = 256
+ENTRY_SIZE: Final = 128
+CONTEXT_SHIFT: Final = 20
+QUERY: Final = 6
 """The register number of VERW, which loads nothing; IRET to the same CS has that of CS, and loads nothing either."""
 
-_R9_ENTRY = "lea ecx, [rcx*8]; lea ecx, [rcx*8]; "
+_R9_ENTRY: Final = "lea ecx, [rcx*8]; lea ecx, [rcx*8]; "
 
 
 def tag(context: int, register: int, selector: int) -> int:

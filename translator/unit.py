@@ -7,6 +7,7 @@ until control surely leaves it or it is long enough.  ``translator.blocks`` make
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from translator.blocks import MAX_INSNS, Blocks, target_of
 from translator.decode import UNDEFINED, Insn, TooLong, Truncated, decoded
@@ -20,18 +21,20 @@ from translator.operand import Emitter
 from translator.piece import BRANCH, CALLOUT, ENDS_UNIT, PLAIN, Piece
 from translator.recording import Sites
 
-MEMO_LIMIT = 200_000
+MEMO_LIMIT: Final = 200_000
 """Remembered translations of single instructions, by bytes, in all modes together."""
 
 
-def make_piece(insn: Insn, mode: Mode) -> Piece:
-    """Translate one instruction."""
-    row = insn.row
-    if row.treatment == "branch":
-        return Piece(insn, BRANCH, None, stores=row.how.startswith("call"))
-    if row.treatment == "callout":
-        return Piece(insn, CALLOUT, None)
-    e = Emitter(mode)
+def _branch(insn: Insn, mode: Mode) -> Piece:
+    return Piece(insn, BRANCH, None, stores=insn.row.how.startswith("call"))
+
+
+def _callout(insn: Insn, mode: Mode) -> Piece:
+    return Piece(insn, CALLOUT, None)
+
+
+def _emitted(insn: Insn, mode: Mode) -> Piece:
+    row, e = insn.row, Emitter(mode)
     how = EMITTERS[row.how] if row.how else ident
     kind = how(e, insn)
     if kind is None:
@@ -39,6 +42,15 @@ def make_piece(insn: Insn, mode: Mode) -> Piece:
     shadow = row.how in ("mov_to_seg", "pop_seg") and (insn.reg == SS if row.modrm else insn.opcode == 0x17)
     stores = row.treatment == "emulate" or (row.stores and insn.mem)
     return Piece(insn, kind, e, shadow or row.how == "sti", stores)
+
+
+TREATMENTS: Final[dict[str, Callable[[Insn, Mode], Piece]]] = {
+    "ident": _emitted,
+    "emulate": _emitted,
+    "callout": _callout,
+    "branch": _branch,
+}
+"""How one instruction is translated, by its treatment in the rule table."""
 
 
 class Translator:
@@ -133,7 +145,7 @@ class Translator:
             if more is None:
                 return None
             raise
-        piece = make_piece(insn, mode)
+        piece = TREATMENTS[insn.row.treatment](insn, mode)
         if self._remembered >= MEMO_LIMIT:
             for each in self._memo.values():
                 each.clear()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from devices.core import Clock, Device, Line
 from devices.ioapic import IoApic
 from devices.lapic import LVT_LINT0, LVT_LINT1, SVR, LocalApic
@@ -10,9 +12,10 @@ from vmm import msr
 from vmm.engine import Engine
 from vmm.scheduler import Scheduler
 
-EXTINT_PIN, TIMER_PIN = 0, 2
+EXTINT_PIN: Final = 0
+TIMER_PIN: Final = 2
 """Pins of the I/O APIC for the 8259A pair and for IRQ 0; the other IRQs have the pins of their numbers."""
-LEFT_BY_BIOS = ((SVR, 0x1FF), (LVT_LINT0, 0x8700), (LVT_LINT1, 0x8400))
+LEFT_BY_BIOS: Final = ((SVR, 0x1FF), (LVT_LINT0, 0x8700), (LVT_LINT1, 0x8400))
 """How SeaBIOS leaves the local APIC: switched on, the 8259A pair at LINT0, NMI at LINT1."""
 
 

@@ -15,7 +15,10 @@ from translator.layout import EAX, EBP, EBX, EDI, ESP, SS
 from vmm.callouts.operands import ADDRESS_MASK, effective_address
 from vmm.vcpu import CR4_DE, VCpu
 
-EXECUTE, WRITE, PORT, ACCESS = range(4)
+EXECUTE: Final = 0
+WRITE: Final = 1
+PORT: Final = 2
+ACCESS: Final = 3
 """DR7.R/W."""
 _LENGTHS: Final = (1, 2, 8, 4)
 """Bytes by DR7.LEN."""

@@ -6,16 +6,21 @@ down; see ``translator.layout.BUDGET_BASE``.
 
 from __future__ import annotations
 
+from typing import Final
+
+from mypy_extensions import mypyc_attr
+
 from translator import layout
 from translator.blocks import MAX_INSNS
 from translator.layout import BUDGET_BASE
 
-NS_PER_INSN = 8
-_BUDGET = layout.BUDGET // 8
-_TSC = layout.TSC_BASE // 8
-_WORD = 0xFFFF_FFFF_FFFF_FFFF
+NS_PER_INSN: Final = 8
+_BUDGET: Final = layout.BUDGET // 8
+_TSC: Final = layout.TSC_BASE // 8
+_WORD: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Budget:
     """r14 while the VMM is in control (*quads* is the vCPU block), and what it means."""
 

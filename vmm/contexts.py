@@ -6,7 +6,7 @@ the VMM looks at each exit which it is in.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from cache.tables import LookupTables
 from translator import crossings, layout, selectors
@@ -18,25 +18,27 @@ from vmm.modes import DR7_ARMED, mode_of
 from vmm.segmentation import descriptor_address
 from vmm.vcpu import CR0_PG, VCpu
 
-MAX_CONTEXTS = 1 << 12
+MAX_CONTEXTS: Final = 1 << 12
 """Modes and CS bases that fragments exist for; a guest that has more begins with an empty cache again."""
-_SPACE_SHIFT = 16
+_SPACE_SHIFT: Final = 16
 """In ``Contexts.where`` the number of the address space stands above that of the context."""
 assert MAX_CONTEXTS < 1 << _SPACE_SHIFT
-_CROSSED = 256
+_CROSSED: Final = 256
 """Contexts with smaller numbers can be entered by emitted code."""
-_TABLE, _CONTEXT, _SALT = layout.TABLE // 8, layout.CONTEXT // 8, layout.SALT // 8
-_TABLES = layout.CONTEXT_TABLES // 8
-_LOADS, _LOADS_END = (
-    layout.SEGMENT_LOADS // 8,
-    layout.SEGMENT_LOADS // 8 + selectors.ENTRIES * selectors.ENTRY_SIZE // 8,
-)
-_KINDS = slice(layout.SEG_KINDS // 8, layout.SEG_KINDS // 8 + 6)
-_CS_ATTR, _SS_ATTR = layout.SEG_ATTR // 8 + CS, layout.SEG_ATTR // 8 + SS
-_SYSTEM_FLAGS = layout.SYSTEM_FLAGS // 8
-_CROSSINGS, _CROSSINGS_END = layout.SYSENTERS // 8, (layout.SYSEXITS + crossings.TABLE_SIZE) // 8
-MAX_STATES = 4096
-_WORD = 0xFFFF_FFFF_FFFF_FFFF
+_TABLE: Final = layout.TABLE // 8
+_CONTEXT: Final = layout.CONTEXT // 8
+_SALT: Final = layout.SALT // 8
+_TABLES: Final = layout.CONTEXT_TABLES // 8
+_LOADS: Final = layout.SEGMENT_LOADS // 8
+_LOADS_END: Final = layout.SEGMENT_LOADS // 8 + selectors.ENTRIES * selectors.ENTRY_SIZE // 8
+_KINDS: Final = slice(layout.SEG_KINDS // 8, layout.SEG_KINDS // 8 + 6)
+_CS_ATTR: Final = layout.SEG_ATTR // 8 + CS
+_SS_ATTR: Final = layout.SEG_ATTR // 8 + SS
+_SYSTEM_FLAGS: Final = layout.SYSTEM_FLAGS // 8
+_CROSSINGS: Final = layout.SYSENTERS // 8
+_CROSSINGS_END: Final = (layout.SYSEXITS + crossings.TABLE_SIZE) // 8
+MAX_STATES: Final = 4096
+_WORD: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 
 class Context(NamedTuple):
@@ -127,7 +129,7 @@ class Contexts:
         space = self._mmu.space
         if space is not self._space or space.number != self._space_number:
             self._enter_space(space)
-        if cpu.gdtr is not self._gdtr:
+        if cpu.gdtr != self._gdtr:
             self._gdtr = cpu.gdtr
             quads[_LOADS:_LOADS_END] = self._empty
             self.forget_crossings()

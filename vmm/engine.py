@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from typing import Final
+
+from mypy_extensions import mypyc_attr
 
 from cache.cache import Placed, TranslationCache, Way
 from cache.tables import LookupTables
@@ -31,13 +34,17 @@ from vmm.stepping import Step
 from vmm.translations import Translations
 from vmm.vcpu import CR0_PG, CR0_WP, VCpu
 
-GC_THRESHOLDS = (5_000_000, 20, 50)
+GC_THRESHOLDS: Final = (5_000_000, 20, 50)
 """Allocations between garbage collections while the guest runs.  Translation makes many objects that stay: by default
 Python would spend a sixth of a boot looking through them."""
-GENERAL_PROTECTION, DEBUG, NMI_VECTOR, UNDEFINED_OPCODE = 13, 1, 2, 6
-TSC_MSR = 0x10
+GENERAL_PROTECTION: Final = 13
+DEBUG: Final = 1
+NMI_VECTOR: Final = 2
+UNDEFINED_OPCODE: Final = 6
+TSC_MSR: Final = 0x10
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Engine:
     """One virtual CPU and all that runs it.
 
@@ -444,8 +451,9 @@ class Engine:
         cpu.mode_changed = True
 
 
-_EIP, _DELTA = layout.EIP // 8, layout.DELTA // 8
-CROSSINGS = {"sysenter": layout.SYSENTERS, "sysexit": layout.SYSEXITS}
+_EIP: Final = layout.EIP // 8
+_DELTA: Final = layout.DELTA // 8
+CROSSINGS: Final = {"sysenter": layout.SYSENTERS, "sysexit": layout.SYSEXITS}
 """Instructions that change the ring and that emitted code can repeat, and their tables."""
-_SOFTWARE_INTERRUPTS = frozenset(("int_n", "int3", "into", "int1"))
+_SOFTWARE_INTERRUPTS: Final = frozenset(("int_n", "int3", "into", "int1"))
 """They clear TF on their way to the handler, and with it the trap."""

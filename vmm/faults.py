@@ -8,7 +8,7 @@ interrupt waits (``translator.layout``).  Other exceptions are the guest's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from translator import layout
 from translator.layout import BUDGET_BASE, CS
@@ -21,12 +21,12 @@ from vmm.mmu.walk import ERROR_W
 if TYPE_CHECKING:
     from vmm.engine import Engine
 
-PATIENCE = 16
+PATIENCE: Final = 16
 """Stores into a page with code after which its fragments verify themselves instead of being traced."""
-LONGEST_STORE = 16
-_DELTA = layout.DELTA // 8
-DR6_BS = 1 << 14
-_NUMBERS = {"rax": 0, "rcx": 1, "rsi": 6, "rdi": 7, "r8": 8, "r9": 9, "r10": 10}
+LONGEST_STORE: Final = 16
+_DELTA: Final = layout.DELTA // 8
+DR6_BS: Final = 1 << 14
+_NUMBERS: Final = {"rax": 0, "rcx": 1, "rsi": 6, "rdi": 7, "r8": 8, "r9": 9, "r10": 10}
 
 
 class Faults:

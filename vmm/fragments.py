@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from lru import LRU
 
@@ -24,15 +24,17 @@ from vmm.physical import PhysicalMemory
 from vmm.translations import Translations
 from vmm.vcpu import VCpu
 
-EXACT, STEP = 1 << 24, 1 << 25
+EXACT: Final = 1 << 24
+STEP: Final = 1 << 25
 """Variants of a context: fragments that check the budget at each instruction, for an exact deadline; and of one
 instruction, to run alone."""
-_CONTEXT = EXACT - 1
-_HIGHEST = 0xFFFF_FFFF
-MAX_KNOWN = 16_384
+_CONTEXT: Final = EXACT - 1
+_HIGHEST: Final = 0xFFFF_FFFF
+MAX_KNOWN: Final = 16_384
 """Translations that are remembered."""
-GENERAL_PROTECTION = 13
-_EIP, _DELTA = layout.EIP // 8, layout.DELTA // 8
+GENERAL_PROTECTION: Final = 13
+_EIP: Final = layout.EIP // 8
+_DELTA: Final = layout.DELTA // 8
 
 
 class Known(NamedTuple):

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from translator.decode import Insn
 from vmm.callouts import HANDLERS, Handler
 from vmm.errors import UsageError
-from vmm.vcpu import PortSpace, VCpu
+from vmm.portspace import PortSpace
+from vmm.vcpu import VCpu
 
 if TYPE_CHECKING:
     from vmm.machine import Machine

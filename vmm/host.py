@@ -17,6 +17,7 @@ import ctypes
 import mmap
 import struct
 from collections.abc import Callable
+from typing import Final
 
 from unicorn import UC_ARCH_X86, UC_HOOK_INSN_INVALID, UC_HOOK_INTR, UC_MODE_64, UC_PROT_ALL, Uc, UcError
 from unicorn import x86_const as x86
@@ -27,47 +28,53 @@ from translator import crossings, layout
 from vmm import exitchecks
 from vmm.stopwatch import Stopwatch
 
-PAGE = 4096
-FRAMES = 0x1_0000_0000
-FRAMES_SIZE = 20 << 20
-CODE = 0x1_4000_0000
-BLOCK = 0x1_C000_0000
-EXTRA = 0x1_E000_0000
-TABLES = 0x2_0000_0000
-DEVICES = 0x8_0000_0000
+PAGE: Final = 4096
+FRAMES: Final = 0x1_0000_0000
+FRAMES_SIZE: Final = 20 << 20
+CODE: Final = 0x1_4000_0000
+BLOCK: Final = 0x1_C000_0000
+EXTRA: Final = 0x1_E000_0000
+TABLES: Final = 0x2_0000_0000
+DEVICES: Final = 0x8_0000_0000
 
-PRESENT, WRITABLE, USER, ACCESSED, DIRTY, NX = 1, 2, 4, 0x20, 0x40, 1 << 63
-_LINK = PRESENT | WRITABLE | USER | ACCESSED | DIRTY
-DATA = PRESENT | USER | ACCESSED | DIRTY | NX
+PRESENT: Final = 1
+WRITABLE: Final = 2
+USER: Final = 4
+ACCESSED: Final = 0x20
+DIRTY: Final = 0x40
+NX: Final = 1 << 63
+_LINK: Final = PRESENT | WRITABLE | USER | ACCESSED | DIRTY
+DATA: Final = PRESENT | USER | ACCESSED | DIRTY | NX
 """Rights of a page of the VMM's own or of an unpaged guest; with WRITABLE added where it may be written."""
 
-_STAR = 0xC000_0081
-INVALID_OPCODE = 6
-_HF_LMA, _HF_CS64 = 1 << 14, 1 << 15
-PAGE_FAULT = 14
-EXIT_VECTOR = 0x20
+_STAR: Final = 0xC000_0081
+INVALID_OPCODE: Final = 6
+_HF_LMA: Final = 1 << 14
+_HF_CS64: Final = 1 << 15
+PAGE_FAULT: Final = 14
+EXIT_VECTOR: Final = 0x20
 """INT 20h in emitted code leaves for the VMM."""
 
-_ENGINE_CODE = 128 << 20
+_ENGINE_CODE: Final = 128 << 20
 """Bytes of Unicorn's own translations; when they are full it begins anew.  By itself it lets them grow to a GiB."""
-_NOWHERE = layout.TC_BASE + PAGE - 16
+_NOWHERE: Final = layout.TC_BASE + PAGE - 16
 """Where the engine would stop by itself: never reached.  It is mapped, because Unicorn looks it up after each run, and
 a page fault from that would turn the next run's first one into a double fault."""
-_INTERRUPT_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
-_FPU_AT_RESET = (
+_INTERRUPT_CALLBACK: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
+_FPU_AT_RESET: Final = (
     *((x86.UC_X86_REG_FPCW, 0x0040), (x86.UC_X86_REG_FPSW, 0), (x86.UC_X86_REG_FPTAG, 0x5555)),
     *((register, 0) for register in (x86.UC_X86_REG_FIP, x86.UC_X86_REG_FCS, x86.UC_X86_REG_FDP, x86.UC_X86_REG_FDS)),
     *((x86.UC_X86_REG_FOP, 0), (x86.UC_X86_REG_MXCSR, 0x1F80)),
     *((x86.UC_X86_REG_FP0 + n, (0, 0)) for n in range(8)),
     *((x86.UC_X86_REG_XMM0 + n, 0) for n in range(16)),
 )
-_DWORD = struct.Struct("<I").unpack_from
-_QWORD = struct.Struct("<Q").unpack_from
-_SIXTEEN = struct.Struct("<16Q").unpack_from
-_EMPTY_TABLE = memoryview(bytes(PAGE)).cast("Q")
-_TLB_FLUSH = UC_CTL_TLB_FLUSH | UC_CTL_IO_WRITE << 30
-_BUFFER_SIZE = UC_CTL_TCG_BUFFER_SIZE | 1 << 26 | UC_CTL_IO_WRITE << 30
-_REMOVE_CACHE = UC_CTL_TB_REMOVE_CACHE | 2 << 26 | UC_CTL_IO_WRITE << 30
+_DWORD: Final = struct.Struct("<I").unpack_from
+_QWORD: Final = struct.Struct("<Q").unpack_from
+_SIXTEEN: Final = struct.Struct("<16Q").unpack_from
+_EMPTY_TABLE: Final = memoryview(bytes(PAGE)).cast("Q")
+_TLB_FLUSH: Final = UC_CTL_TLB_FLUSH | UC_CTL_IO_WRITE << 30
+_BUFFER_SIZE: Final = UC_CTL_TCG_BUFFER_SIZE | 1 << 26 | UC_CTL_IO_WRITE << 30
+_REMOVE_CACHE: Final = UC_CTL_TB_REMOVE_CACHE | 2 << 26 | UC_CTL_IO_WRITE << 30
 
 
 def _memory(size: int) -> tuple[mmap.mmap, int]:
@@ -354,7 +361,7 @@ class Host:
             self.uc.emu_stop()
             return default
 
-    def _on_interrupt(self, handle: int, number: int, data: int) -> None:
+    def _on_interrupt(self, handle: object, number: int, data: object) -> None:
         watch = self.watch
         watch.enter(watch.exit)
         try:
@@ -402,14 +409,19 @@ class Host:
         try:
             self.uc.emu_start(start, _NOWHERE)
         except UcError as error:
-            if self.failure is None:
+            if self._raised() is None:
                 raise RuntimeError(
                     f"the host engine stopped: {error} at {self.uc.reg_read(x86.UC_X86_REG_RIP):#x}"
                 ) from error
         finally:
             self.watch.enter(before)
-        if self.failure is not None:
-            raise self.failure
+        failure = self._raised()
+        if failure is not None:
+            raise failure
+
+    def _raised(self) -> BaseException | None:
+        """A method, because a compiled ``run`` would take ``failure`` for what it has set itself."""
+        return self.failure
 
     def stop(self) -> None:
         """Make ``run`` return."""

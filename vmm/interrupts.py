@@ -30,7 +30,12 @@ from vmm.segmentation import (
 )
 from vmm.vcpu import ATTR_CODE, ATTR_EXPAND_DOWN, ATTR_PRESENT, ATTR_S, CR0_PE, VCpu
 
-HARDWARE, NMI, FAULT, ICEBP, SOFTWARE, SOFTWARE_EXCEPTION = range(6)
+HARDWARE: Final = 0
+NMI: Final = 1
+FAULT: Final = 2
+ICEBP: Final = 3
+SOFTWARE: Final = 4
+SOFTWARE_EXCEPTION: Final = 5
 """What is delivered: an external interrupt, NMI, an exception (faults, traps and aborts), INT1, INT n, INT3 or INTO."""
 
 _SOFT: Final = SOFTWARE
@@ -46,7 +51,10 @@ _IDT_ERROR: Final = 0x2
 
 _NOT_FAULTS: Final = frozenset((1, 2, 3, 4, 8, 18))
 """Traps and aborts: RF is pushed as it stands; faults push it set (SDM vol. 3, 17.3.1.1)."""
-_BENIGN, _CONTRIBUTORY, _PAGE_FAULT, _DOUBLE_FAULT = range(4)
+_BENIGN: Final = 0
+_CONTRIBUTORY: Final = 1
+_PAGE_FAULT: Final = 2
+_DOUBLE_FAULT: Final = 3
 _CLASSES: Final = dict.fromkeys((0, 10, 11, 12, 13), _CONTRIBUTORY) | {VECTOR_PF: _PAGE_FAULT, VECTOR_DF: _DOUBLE_FAULT}
 """SDM vol. 3, table 6-4; all others are benign."""
 _DR7_GD: Final = 1 << 13

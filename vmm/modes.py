@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from translator import layout
 from translator.layout import CS, GS, SS
 from translator.mode import CHECKED, WORD, Mode
 from vmm.vcpu import ATTR_DB, CR0_PE, CR0_PG, VCpu
 
-CR4_TSD = 0x4
-DR7_ARMED = 0x20FF
+CR4_TSD: Final = 0x4
+DR7_ARMED: Final = 0x20FF
 """GD, and the enable bits of all breakpoints."""
-_DATA_SEGMENTS = range(6)
+_DATA_SEGMENTS: Final = range(6)
 
 
 def mode_of(cpu: VCpu) -> Mode:

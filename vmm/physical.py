@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from vmm.host import DEVICES, PAGE, Host
 
-RAM, ROM, DEVICE, EXACT, NOTHING = range(5)
+RAM: Final = 0
+ROM: Final = 1
+DEVICE: Final = 2
+EXACT: Final = 3
+NOTHING: Final = 4
 """Kinds of pages.
 
 RAM      readable and writable memory
@@ -17,7 +21,7 @@ EXACT    handlers answer, at the exact guest time: one instruction at a time
 NOTHING  reads give all ones, writes have no effect
 """
 
-LIMIT = 1 << 32
+LIMIT: Final = 1 << 32
 
 
 class Page(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from devices.bus import PortBus
 from devices.core import NEVER, Clock, Device
@@ -10,12 +11,12 @@ from translator.blocks import MAX_INSNS
 from vmm.engine import Engine
 from vmm.stopwatch import Account, P, R, Stopwatch
 
-NS_PER_INSN = 8
-CHORE_NS = 8_000_000
+NS_PER_INSN: Final = 8
+CHORE_NS: Final = 8_000_000
 """Guest time after which the VMM looks after the host: input, the screen, the run's limits."""
-SLACK_NS = MAX_INSNS * NS_PER_INSN
+SLACK_NS: Final = MAX_INSNS * NS_PER_INSN
 """A soft deadline may be early by as much."""
-PORT_NS = 1_000
+PORT_NS: Final = 1_000
 """What IN and OUT take besides the instruction, as on an ISA bus at 8 MHz: a guest that polls a port until some time
 has passed needs no more polls here than on a PC."""
 

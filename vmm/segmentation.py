@@ -12,7 +12,14 @@ from translator.layout import CS, DS, ES, FS, GS, LDTR, SS, TR
 from vmm.errors import GuestFault
 from vmm.vcpu import ATTR_ACCESSED, ATTR_CODE, ATTR_EXPAND_DOWN, ATTR_PRESENT, ATTR_S, ATTR_WRITABLE, CR0_PE, VCpu
 
-VECTOR_DB, VECTOR_UD, VECTOR_DF, VECTOR_TS, VECTOR_NP, VECTOR_SS, VECTOR_GP, VECTOR_PF = 1, 6, 8, 10, 11, 12, 13, 14
+VECTOR_DB: Final = 1
+VECTOR_UD: Final = 6
+VECTOR_DF: Final = 8
+VECTOR_TS: Final = 10
+VECTOR_NP: Final = 11
+VECTOR_SS: Final = 12
+VECTOR_GP: Final = 13
+VECTOR_PF: Final = 14
 
 CONFORMING: Final = ATTR_CODE | ATTR_EXPAND_DOWN
 """Both set in an access byte: conforming code."""
@@ -23,8 +30,18 @@ _REAL_ATTR: Final = 0x93
 
 # System descriptor types, S included (SDM vol. 3, table 3-2)
 TYPE_MASK: Final = 0x1F
-TSS16, LDT, TSS16_BUSY, CALL_GATE16, TASK_GATE, INTERRUPT_GATE16, TRAP_GATE16 = range(1, 8)
-TSS32, TSS32_BUSY, CALL_GATE32, INTERRUPT_GATE32, TRAP_GATE32 = 9, 11, 12, 14, 15
+TSS16: Final = 1
+LDT: Final = 2
+TSS16_BUSY: Final = 3
+CALL_GATE16: Final = 4
+TASK_GATE: Final = 5
+INTERRUPT_GATE16: Final = 6
+TRAP_GATE16: Final = 7
+TSS32: Final = 9
+TSS32_BUSY: Final = 11
+CALL_GATE32: Final = 12
+INTERRUPT_GATE32: Final = 14
+TRAP_GATE32: Final = 15
 AVAILABLE_TSS: Final = frozenset((TSS16, TSS32))
 BUSY_TSS: Final = frozenset((TSS16_BUSY, TSS32_BUSY))
 TSS_BUSY: Final = 0x02

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from time import perf_counter
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-PARTS = {
+PARTS: Final = {
     "setup": "making the machine, loading images, closing it",
     "tc": "translated code, and Unicorn's own work for it",
     "exit": "taking an exit, finding and chaining the fragment that comes next",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from translator import crossings, layout
 from translator.assembler import asm
 from vmm.host import EXIT_VECTOR
 
-_NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi")
+_NAMES: Final = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi")
 
 
 class Stubs(NamedTuple):

@@ -35,7 +35,9 @@ from vmm.segmentation import (
 )
 from vmm.vcpu import ATTR_CODE, ATTR_PRESENT, ATTR_S, CR0_PG, CR0_TS, VCpu
 
-JUMP, CALL, IRET = range(3)
+JUMP: Final = 0
+CALL: Final = 1
+IRET: Final = 2
 """What switches: JMP; CALL, an interrupt or an exception (they nest); IRET with NT set."""
 
 _TSS_32BIT: Final = 0x08

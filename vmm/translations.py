@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import translator
 from translator.fragment import Fragment
@@ -25,14 +25,14 @@ from translator.plain import Plain, from_plain, to_plain
 from vmm.errors import ImageError, UsageError
 from vmm.files import write_whole
 
-MAGIC = b"btvmm translations\n"
+MAGIC: Final = b"btvmm translations\n"
 MAX_UNITS = 200_000
 """Units that are kept; those that the last run did not need go first."""
 MAX_BYTES = 1 << 30
 """Of the content, unpacked."""
-HEAD = 12
+HEAD: Final = 12
 """Bytes of code that units are looked up by."""
-_DIGEST = 32
+_DIGEST: Final = 32
 
 _Key = tuple[tuple[Any, ...], int, bool, int, bytes]
 """Mode, CS base, whether it may stand anywhere, room in bytes, the first bytes."""

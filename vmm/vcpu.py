@@ -8,33 +8,42 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Protocol
+from typing import Final, Protocol
 
 from translator import layout
 from translator.layout import CS, DF, ESP, IF_FLAG, LDTR, SS, TR, VM
 from translator.mode import BASED, CHECKED, FLAT, WORD
 from vmm.cpuid import SIGNATURE
+from vmm.portspace import NoPorts, PortSpace
 
-ATTR_ACCESSED = 0x0001
-ATTR_WRITABLE = 0x0002  # of data; "readable" of code
-ATTR_EXPAND_DOWN = 0x0004  # of data; "conforming" of code
-ATTR_CODE = 0x0008
-ATTR_S = 0x0010  # code or data, not system
-ATTR_DPL_SHIFT = 5
-ATTR_PRESENT = 0x0080
-ATTR_DB = 0x4000
-ATTR_G = 0x8000
+ATTR_ACCESSED: Final = 0x0001
+ATTR_WRITABLE: Final = 0x0002  # of data; "readable" of code
+ATTR_EXPAND_DOWN: Final = 0x0004  # of data; "conforming" of code
+ATTR_CODE: Final = 0x0008
+ATTR_S: Final = 0x0010  # code or data, not system
+ATTR_DPL_SHIFT: Final = 5
+ATTR_PRESENT: Final = 0x0080
+ATTR_DB: Final = 0x4000
+ATTR_G: Final = 0x8000
 """Segment attributes: bits 40..55 of a descriptor with the limit's bits taken out, so bits 0..7 are
 the access byte and bits 12..15 are AVL, L, D/B and G (SDM vol. 3, 3.4.5)."""
 
-CR0_PE, CR0_MP, CR0_EM, CR0_TS, CR0_ET, CR0_NE, CR0_WP, CR0_AM, CR0_NW, CR0_CD, CR0_PG = (
-    1 << n for n in (0, 1, 2, 3, 4, 5, 16, 18, 29, 30, 31)
-)
-CR4_DE = 0x8
+CR0_PE: Final = 1 << 0
+CR0_MP: Final = 1 << 1
+CR0_EM: Final = 1 << 2
+CR0_TS: Final = 1 << 3
+CR0_ET: Final = 1 << 4
+CR0_NE: Final = 1 << 5
+CR0_WP: Final = 1 << 16
+CR0_AM: Final = 1 << 18
+CR0_NW: Final = 1 << 29
+CR0_CD: Final = 1 << 30
+CR0_PG: Final = 1 << 31
+CR4_DE: Final = 0x8
 
 
-_ALL_ONES = 0xFFFF_FFFF_FFFF_FFFF
-_CR0 = layout.CR // 8
+_ALL_ONES: Final = 0xFFFF_FFFF_FFFF_FFFF
+_CR0: Final = layout.CR // 8
 
 
 class LinearMemory(Protocol):
@@ -49,31 +58,6 @@ class LinearMemory(Protocol):
     def read_int(self, linear: int, size: int, user: bool = False) -> int: ...
     def write_int(self, linear: int, size: int, value: int, user: bool = False) -> None: ...
     def probe_write(self, linear: int, size: int, user: bool = False) -> None: ...
-
-
-class PortSpace(Protocol):
-    """The 65,536 I/O ports, as IN and OUT see them: *size* is 1, 2 or 4 bytes."""
-
-    def read(self, port: int, size: int) -> int: ...
-    def write(self, port: int, size: int, value: int) -> None: ...
-
-    def read_block(self, port: int, count: int, size: int) -> bytes | None:
-        """REP INS: *count* reads at once; ``None``, and nothing is read, if they are to go one by one."""
-        return None
-
-    def write_block(self, port: int, data: bytes, size: int) -> bool:
-        """REP OUTS: *data* at once; False, and nothing is written, if it is to go one by one."""
-        return False
-
-
-class NoPorts(PortSpace):
-    """I/O space without devices: reads float high."""
-
-    def read(self, port: int, size: int) -> int:
-        return (1 << 8 * size) - 1
-
-    def write(self, port: int, size: int, value: int) -> None:
-        """Nobody listens."""
 
 
 @lru_cache(maxsize=1024)

@@ -6,7 +6,8 @@ from translator.decode import decode
 from translator.layout import CS, TR
 from vmm.callouts import HANDLERS
 from vmm.errors import GuestFault
-from vmm.vcpu import CR0_PE, PortSpace, VCpu
+from vmm.portspace import PortSpace
+from vmm.vcpu import CR0_PE, VCpu
 
 MEMORY_SIZE = 0x4_0000
 PAGE_FAULT = 14

@@ -11,12 +11,12 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from translator import unit
 from translator.decode import Insn
 from translator.layout import CF, EAX, FS, GS, ZF
 from translator.mode import Mode
 from translator.piece import Piece
 from translator.rules import rows
+from translator.unit import TREATMENTS
 from vmm.callouts import HANDLERS
 from vmm.vcpu import VCpu
 
@@ -169,15 +169,16 @@ _FOR_EVERYBODY: Final = "privileged callouts"
 def apply(plant: Plant, patch: pytest.MonkeyPatch) -> None:
     """Put the fault in; *patch* takes it out again."""
     if plant.mutation is not None:
-        right, mutation = unit.make_piece, plant.mutation
+        right, mutation = dict(TREATMENTS), plant.mutation
 
         def make_piece(insn: Insn, mode: Mode) -> Piece:
             if insn.row.key in plant.keys:
                 insn = copy(insn)
                 mutation(insn)
-            return right(insn, mode)
+            return right[insn.row.treatment](insn, mode)
 
-        patch.setattr(unit, "make_piece", make_piece)
+        for treatment in right:
+            patch.setitem(TREATMENTS, treatment, make_piece)
         return
     change = plant.change
     assert change is not None

@@ -8,6 +8,7 @@ before the last host instruction that can fault, or a fix says how to take the c
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from translator.decode import Insn
 from translator.expand import copied, segments, stack, strings, system, transfers
@@ -15,7 +16,7 @@ from translator.operand import Emitter
 
 Emit = Callable[[Emitter, Insn], int | None]
 
-EMITTERS: dict[str, Emit] = {
+EMITTERS: Final[dict[str, Emit]] = {
     emit.__name__: emit
     for emit in (
         *(copied.nop, copied.clflush, copied.cmpxchg8b, copied.alias_80, copied.test_alias, copied.setcc, copied.cmpps),

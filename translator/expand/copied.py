@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from translator import layout
 from translator.assembler import asm
 from translator.decode import Insn
@@ -22,7 +24,7 @@ from translator.operand import (
 )  # fmt: skip
 from translator.piece import PLAIN
 
-_FXSAVE_SIZE = 512
+_FXSAVE_SIZE: Final = 512
 
 
 def memory(e: Emitter, insn: Insn, size: int, write: bool) -> Operand:

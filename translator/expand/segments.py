@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from translator import layout, selectors
 from translator.decode import Insn
 from translator.expand.copied import memory
@@ -20,8 +22,8 @@ from translator.operand import (
 )  # fmt: skip
 from translator.piece import PLAIN
 
-_PUSH_SEG = {0x06: ES, 0x0E: CS, 0x16: SS, 0x1E: DS, 0xA0: FS, 0xA8: GS}
-_POP_SEG = {0x07: ES, 0x17: SS, 0x1F: DS, 0xA1: FS, 0xA9: GS}
+_PUSH_SEG: Final = {0x06: ES, 0x0E: CS, 0x16: SS, 0x1E: DS, 0xA0: FS, 0xA8: GS}
+_POP_SEG: Final = {0x07: ES, 0x17: SS, 0x1F: DS, 0xA1: FS, 0xA9: GS}
 
 
 def push_seg(e: Emitter, insn: Insn) -> int:

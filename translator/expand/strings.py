@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from translator import bulk, layout
 from translator.decode import Insn
 from translator.layout import ES
@@ -9,9 +11,10 @@ from translator.mode import CHECKED, FLAT, WORD
 from translator.operand import BASE_REGISTER, Emitter
 from translator.piece import PLAIN
 
-_SOURCE, _DESTINATION = 1, 2
-_COMPARISONS = (0xA6, 0xAE)
-_STRING_USES = {0xA4: 3, 0xA6: 3, 0xAA: 2, 0xAC: 1, 0xAE: 2}
+_SOURCE: Final = 1
+_DESTINATION: Final = 2
+_COMPARISONS: Final = (0xA6, 0xAE)
+_STRING_USES: Final = {0xA4: 3, 0xA6: 3, 0xAA: 2, 0xAC: 1, 0xAE: 2}
 
 
 def string(e: Emitter, insn: Insn) -> int | None:

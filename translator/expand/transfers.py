@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from translator import layout, selectors
 from translator.decode import Insn
 from translator.layout import CS, SS
@@ -9,9 +11,12 @@ from translator.mode import FLAT
 from translator.operand import R8, R9, R10, Branch, Emitter, block_operand, move_stack_pointer, stack
 from translator.piece import GONE, LEAVES
 
-_SYSTEM = layout.TF | layout.IOPL | layout.NT | layout.RF | layout.VM | layout.AC | layout.VIF | layout.VIP | layout.ID
-_NEVER = layout.TF | layout.NT | layout.RF | layout.VM
-_JNE, _JA = 0x5, 0x7
+_SYSTEM: Final = (
+    layout.TF | layout.IOPL | layout.NT | layout.RF | layout.VM | layout.AC | layout.VIF | layout.VIP | layout.ID
+)
+_NEVER: Final = layout.TF | layout.NT | layout.RF | layout.VM
+_JNE: Final = 0x5
+_JA: Final = 0x7
 
 
 def iret(e: Emitter, insn: Insn) -> int | None:

@@ -12,7 +12,10 @@ from vmm.callouts.operands import ADDRESS_MASK
 from vmm.vcpu import VCpu
 
 _CMP: Final = 7
-_BT, _BTS, _BTR, _BTC = 0xA3, 0xAB, 0xB3, 0xBB
+_BT: Final = 0xA3
+_BTS: Final = 0xAB
+_BTR: Final = 0xB3
+_BTC: Final = 0xBB
 
 
 def lea(cpu: VCpu, insn: Insn) -> None:

@@ -26,7 +26,8 @@ _ST_AT: Final = 32
 _XMM_AT: Final = 160
 _SLOT: Final = 16
 """Where ST0/MM0 and XMM0 stand in the image, and the bytes of each (SDM vol. 1, 10.5.1)."""
-_SAVED_WITH_SSE, _SAVED_WITHOUT_SSE = 288, 160
+_SAVED_WITH_SSE: Final = 288
+_SAVED_WITHOUT_SSE: Final = 160
 """Bytes that FXSAVE writes outside 64-bit mode, by CR4.OSFXSR; the rest of the 512 is left alone."""
 
 

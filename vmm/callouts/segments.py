@@ -17,7 +17,9 @@ from vmm.callouts.operands import read_memory, read_rm, write_rm
 from vmm.errors import GuestFault
 from vmm.vcpu import VCpu
 
-VECTOR_BP, VECTOR_OF, VECTOR_BR = 3, 4, 5
+VECTOR_BP: Final = 3
+VECTOR_OF: Final = 4
+VECTOR_BR: Final = 5
 
 _LOADED: Final = {(0, 0xC4): ES, (0, 0xC5): DS, (1, 0xB2): SS, (1, 0xB4): FS, (1, 0xB5): GS}
 """LES LDS LSS LFS LGS by opcode map and opcode."""

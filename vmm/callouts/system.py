@@ -34,7 +34,9 @@ CR0_DEFINED: Final = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_W
 """Other bits read as zero whatever is written."""
 _LMSW_BITS: Final = CR0_PE | CR0_MP | CR0_EM | CR0_TS
 
-CR4_PVI, CR4_TSD, CR4_PCE = 0x2, 0x4, 0x100
+CR4_PVI: Final = 0x2
+CR4_TSD: Final = 0x4
+CR4_PCE: Final = 0x100
 _CR4_FEATURES: Final = (
     (CR4_VME | CR4_PVI, "VME"),
     (CR4_TSD, "TSC"),
@@ -52,15 +54,18 @@ CR4_DEFINED: Final = sum(bits for bits, feature in _CR4_FEATURES if table.presen
 """Setting any other bit raises #GP(0)."""
 
 _DR6_BD: Final = 1 << 13
-_DR6_WRITABLE, _DR6_ONES = 0x0000_E00F, 0xFFFF_0FF0
+_DR6_WRITABLE: Final = 0x0000_E00F
+_DR6_ONES: Final = 0xFFFF_0FF0
 _DR7_GD: Final = 1 << 13
-_DR7_WRITABLE, _DR7_ONES = 0xFFFF_23FF, 0x400
+_DR7_WRITABLE: Final = 0xFFFF_23FF
+_DR7_ONES: Final = 0x400
 """Bits of DR6 and DR7 that can be written, and those that read as ones (SDM vol. 3, 17.2)."""
 
 _COUNTERS: Final = 2
 """Performance counters of the P6 family."""
 
-_FLAT_CODE, _FLAT_DATA = 0xC09B, 0xC093
+_FLAT_CODE: Final = 0xC09B
+_FLAT_DATA: Final = 0xC093
 """Attributes of what SYSENTER loads: 4 GiB, 32 bits, present, accessed; DPL is added."""
 
 

@@ -73,7 +73,20 @@ def _engine() -> list[Finding]:
             findings.append((what, "missing", f"{type(error).__name__}: {error}"))
         else:
             findings.append((what, "ok", module))
-    return findings + _lean()
+    return findings + _lean() + _compiled()
+
+
+def _compiled() -> list[Finding]:
+    """Whether the engine is compiled, and from the source beside it."""
+    from vmm.compiled import library, outdated
+
+    built = library()
+    if built is None:
+        return [("compiled engine", "absent", "interpreted: slower; gcc and Python's headers, then install again")]
+    changed = outdated(built)
+    if changed:
+        return [("compiled engine", "absent", f"older than {changed[0].name}: install again")]
+    return [("compiled engine", "ok", built.name)]
 
 
 def _lean() -> list[Finding]:

@@ -7,6 +7,7 @@ code is not writable (a trace), a clean page is not writable until its dirty bit
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from vmm.alignment import check_alignment
 from vmm.breakpoints import Breakpoints
@@ -17,12 +18,14 @@ from vmm.mmu.walk import ABOVE, CR4_PAE, MASK, Source, Walker
 from vmm.physical import DEVICE, EXACT, NOTHING, RAM, ROM, PhysicalMemory
 from vmm.vcpu import CR0_PG, VCpu
 
-MAPPED, TRACED, STEP = range(3)
+MAPPED: Final = 0
+TRACED: Final = 1
+STEP: Final = 2
 """What ``Mmu.fill`` did: mapped the page; found a write to a page with code; found a page to be accessed stepwise."""
 
-FRAME = 0xF_FFFF_F000
+FRAME: Final = 0xF_FFFF_F000
 """Host-physical address in a shadow entry."""
-PREFILL = 32
+PREFILL: Final = 32
 """Neighbours of an unpaged page that are mapped along with it."""
 
 

@@ -11,6 +11,7 @@ So no write to a page table ever faults.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from lru import LRU
 
@@ -19,14 +20,14 @@ from vmm.host import PRESENT, WRITABLE, Host, HostSpace
 from vmm.mmu.walk import LARGE, UNPAGED, Source
 from vmm.physical import PhysicalMemory
 
-MAX_SPACES = 48
-SPARE_TABLES = 64
+MAX_SPACES: Final = 48
+SPARE_TABLES: Final = 64
 """With fewer host tables left, all spaces but the current one are dropped; one space needs at most 2,054."""
-RENEWED = 3
+RENEWED: Final = 3
 """Changed entries of a page directory with which it is taken for that of another address space."""
-REGION_SHIFT = 21
-ENTRIES = 512
-_NONE: frozenset[int] = frozenset()
+REGION_SHIFT: Final = 21
+ENTRIES: Final = 512
+_NONE: Final[frozenset[int]] = frozenset()
 
 
 class Mirror:

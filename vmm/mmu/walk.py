@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from vmm.errors import GuestFault
 from vmm.physical import PhysicalMemory
 from vmm.vcpu import CR0_PG, CR0_WP, VCpu
 
-MASK = 0xFFFF_FFFF
-ABOVE = 0xF_0000_0000
+MASK: Final = 0xFFFF_FFFF
+ABOVE: Final = 0xF_0000_0000
 """Physical addresses that PAE reaches beyond 4 GiB, where nothing is."""
-CR4_PSE, CR4_PAE, CR4_PGE = 0x10, 0x20, 0x80
-PTE_P, PTE_W, PTE_U, PTE_A, PTE_D, PTE_PS, PTE_G = 1, 2, 4, 0x20, 0x40, 0x80, 0x100
-PTE_NX = 1 << 63
-EFER = 0xC000_0080
-EFER_NXE = 0x800
-ERROR_P, ERROR_W, ERROR_U, ERROR_RSVD, ERROR_I = 1, 2, 4, 8, 16
-PAGE_FAULT = 14
+CR4_PSE: Final = 0x10
+CR4_PAE: Final = 0x20
+CR4_PGE: Final = 0x80
+PTE_P: Final = 1
+PTE_W: Final = 2
+PTE_U: Final = 4
+PTE_A: Final = 0x20
+PTE_D: Final = 0x40
+PTE_PS: Final = 0x80
+PTE_G: Final = 0x100
+PTE_NX: Final = 1 << 63
+EFER: Final = 0xC000_0080
+EFER_NXE: Final = 0x800
+ERROR_P: Final = 1
+ERROR_W: Final = 2
+ERROR_U: Final = 4
+ERROR_RSVD: Final = 8
+ERROR_I: Final = 16
+PAGE_FAULT: Final = 14
 
 Source = tuple[int, int]
 """What a 2 MiB region of linear addresses is mapped by: (physical address of the guest's table, rights in the entry
 above it), or (LARGE, the directory's entry: its address, rights and dirty bit)."""
-LARGE = -1
-UNPAGED: Source = (-2, 0)
+LARGE: Final = -1
+UNPAGED: Final[Source] = (-2, 0)
 Translation = tuple[int, bool, bool, Source]
 """(physical address, may be written now, user may access, source)."""
 

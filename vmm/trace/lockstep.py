@@ -21,6 +21,7 @@ from vmm.config import MachineConfig
 from vmm.errors import ExitStatus
 from vmm.host import PAGE
 from vmm.machine import Machine
+from vmm.portspace import PortSpace
 from vmm.trace.ahead import Ahead
 from vmm.trace.compare import Difference
 from vmm.trace.oracle import Oracle, Told
@@ -29,7 +30,7 @@ from vmm.trace.record import Unfinished, quiet
 from vmm.trace.records import REGISTERS, Record
 from vmm.trace.ring import Ring
 from vmm.trace.state import registers
-from vmm.vcpu import CR0_PE, PortSpace, VCpu
+from vmm.vcpu import CR0_PE, VCpu
 
 MOST_AGAIN = 4
 """How often a block may begin before it runs: QEMU turns back to end a block behind an access to a device."""

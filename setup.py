@@ -1,0 +1,81 @@
+"""What is compiled: the floors that run while the guest waits, by mypyc, from the same source that Python interprets.
+
+Without a C compiler or Python's headers, or with ``BTVMM_INTERPRETED=1``, nothing is compiled and everything runs
+interpreted, slower.  The rest is in ``pyproject.toml``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from mypyc.build import mypycify
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+WHOLE = ("translator", "translator/expand", "cache", "vmm/mmu", "vmm/callouts")
+"""Folders that are compiled but for nothing."""
+ENGINE = (
+    "alignment",
+    "apics",
+    "breakpoints",
+    "budget",
+    "contexts",
+    "engine",
+    "faults",
+    "flags",
+    "fragments",
+    "host",
+    "interrupts",
+    "iopermission",
+    "modes",
+    "msr",
+    "physical",
+    "segmentation",
+    "stack",
+    "stepping",
+    "stopwatch",
+    "stubs",
+    "tasks",
+    "transfers",
+    "translations",
+    "vcpu",
+)
+"""Modules of vmm that are compiled."""
+
+
+class Compile(build_ext):
+    """All or nothing: half an engine would not start, and a new one is made each time, to be newer than its source."""
+
+    def initialize_options(self) -> None:
+        super().initialize_options()
+        self.force = True
+
+    def run(self) -> None:
+        if self.inplace:  # what was compiled once and no longer is
+            for floor in ("translator", "cache", "vmm"):
+                for shim in Path(floor).rglob("*.so"):
+                    shim.unlink()
+        try:
+            super().run()
+        except Exception as error:  # noqa: BLE001 - compilers fail in many ways; interpreted it runs as well
+            print(f"Not compiled, so that it runs interpreted, slower: {error}", file=sys.stderr)  # noqa: T201
+            for extension in self.extensions:
+                with suppress(FileNotFoundError):
+                    Path(self.get_ext_fullpath(extension.name)).unlink()
+            self.extensions = []
+
+
+def extensions() -> list[Extension]:
+    """What mypyc makes of the sources: one library, and a small module for each source."""
+    if os.environ.get("BTVMM_INTERPRETED"):
+        return []
+    sources = [str(path) for folder in WHOLE for path in sorted(Path(folder).glob("*.py"))]
+    sources += [f"vmm/{name}.py" for name in ENGINE]
+    made: list[Extension] = mypycify(sources, group_name="btvmm", opt_level="1", debug_level="0")
+    return made
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": Compile})

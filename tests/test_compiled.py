@@ -1,0 +1,89 @@
+"""The compiled engine and the same source interpreted are one machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from tests.guests.build import GUESTS, build
+from vmm import compiled
+
+GUESTS_OF_BOTH = ("rings", "anywhere", "sysenter", "segment_loads", "shared_table")
+
+
+@pytest.fixture(scope="module")
+def interpreted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sources alone."""
+    if compiled.library() is None:
+        pytest.skip("nothing is compiled here: no compiler, no headers, or BTVMM_INTERPRETED")
+    folder = tmp_path_factory.mktemp("interpreted")
+    for name in (*compiled.FLOORS, "devices"):
+        shutil.copytree(compiled.ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    return folder
+
+
+def outcome(guest: str, folder: Path, tmp_path: Path) -> tuple[int, str, dict[str, object]]:
+    """Status, output and statistics of a run with the packages in *folder*."""
+    kept = tmp_path / "stats.json"
+    image = build(guest)
+    boot = ["-kernel", image] if GUESTS[guest].boot in ("kernel", "sector") else ["-fda", image]
+    options = ["-debugcon", "stdio", "-serial", "null", "--stats-json", kept, "--max-insns", "20_000_000"]
+    done = subprocess.run(
+        [sys.executable, "-m", "vmm", "run", *map(str, (*boot, *options))],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    counts = {name: value for name, value in json.loads(kept.read_text()).items() if "seconds" not in name}
+    return done.returncode, done.stdout, counts
+
+
+@pytest.mark.parametrize("guest", GUESTS_OF_BOTH)
+def test_both_are_one_machine(guest: str, interpreted: Path, tmp_path: Path) -> None:
+    ours = outcome(guest, compiled.ROOT, tmp_path)
+    assert outcome(guest, interpreted, tmp_path) == ours
+    assert ours[2]["guest_insns"]
+
+
+def test_the_sources_alone_run_interpreted(interpreted: Path) -> None:
+    look = "from vmm import compiled; print(compiled.ROOT, compiled.library())"
+    environment = {**os.environ, "PYTHONPATH": str(interpreted)}
+    done = subprocess.run(
+        [sys.executable, "-c", look], cwd=interpreted, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(interpreted), "None"]
+
+
+@pytest.mark.skipif(
+    shutil.which("gcc") is None
+    or not Path(sysconfig.get_path("include"), "Python.h").exists()
+    or bool(os.environ.get("BTVMM_INTERPRETED")),
+    reason="a compiler and Python's headers are needed",
+)
+def test_with_a_compiler_the_engine_is_compiled() -> None:
+    assert compiled.library() is not None
+
+
+def test_a_source_changed_since_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    built = tmp_path / "library.so"
+    for name in ("cache.py", "cache.cpython-311-x86_64-linux-gnu.so", "pairs.py"):
+        (folder / name).touch()
+        os.utime(folder / name, (0, 100))
+    built.touch()
+    os.utime(built, (0, 200))
+    assert compiled.outdated(built, tmp_path) == []
+    for name in ("cache.py", "pairs.py"):
+        os.utime(folder / name, (0, 300))
+    assert compiled.outdated(built, tmp_path) == [folder / "cache.py"]
