@@ -8,7 +8,8 @@ up to date when somebody looks at it; what happens in between is computed in clo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 
 from devices.core import NEVER, SECOND, Clock, Device, Line, Ports
 
@@ -175,7 +176,7 @@ class Counter:
         if self.strobe:
             return 1
         if self.load:
-            ahead = replace(self)
+            ahead = copy(self)
             ahead.run(1)
             edge = ahead.next_edge()
             return 1 if ahead.out is not self.out else None if edge is None else edge + 1

@@ -26,6 +26,7 @@ from perf.peer import Peer, PeerError
 from perf.peers import Ours
 from perf.significance import Verdict, judge
 from perf.suite import pick
+from vmm.compiled import LIBRARY, library
 from vmm.config import check_output
 from vmm.errors import UsageError
 from vmm.files import write_whole
@@ -58,6 +59,17 @@ def checkout(given: str) -> Iterator[Path]:
             yield folder
         finally:
             _git("worktree", "remove", "--force", str(folder))
+
+
+def is_compiled(folder: Path) -> bool:
+    """Whether the engine of the checkout in *folder* is compiled."""
+    return any(folder.glob(f"{LIBRARY}.*.so"))
+
+
+def compile_(folder: Path) -> None:
+    """Compile the engine of a checkout; one of before there was ``setup.py`` stays interpreted."""
+    if (folder / "setup.py").exists():
+        subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, check=False)
 
 
 def _git(*arguments: str) -> str:
@@ -119,6 +131,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kernels = pick(given.kernels, KERNELS, "kernel")
         with ExitStack() as stack:
             a, b = (stack.enter_context(checkout(name)) for name in (given.a, given.b))
+            for name, folder in ((given.a, a), (given.b, b)):
+                if library() and not Path(name).is_dir():
+                    compile_(folder)
+            if is_compiled(a) is not is_compiled(b):
+                raise UsageError("one of the two is compiled and the other is not: make setup in both directories")
             pairs = measure(kernels, Ours("A", a), Ours("B", b), given.rounds)
     except (BuildError, UsageError) as error:
         print(error, file=sys.stderr)

@@ -131,6 +131,18 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert report["verdicts"]["all"]["ratio"] == pytest.approx(0.5)
 
 
+def test_a_compiled_engine_is_not_compared_with_an_interpreted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name / "vmm").mkdir(parents=True)
+        (tmp_path / name / "vmm" / "__main__.py").touch()
+    (tmp_path / "b" / "btvmm__mypyc.cpython-311-x86_64-linux-gnu.so").touch()
+    monkeypatch.chdir(tmp_path)
+    assert compare.main(["a", "b", "--kernels", "fib"]) == 2
+    assert "one of the two is compiled" in capsys.readouterr().err
+
+
 def test_a_revision_is_checked_out_and_gone_afterwards() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("not in a git repository")
