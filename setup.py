@@ -14,6 +14,7 @@ from pathlib import Path
 from mypyc.build import mypycify
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import BaseError, CompileError, LinkError
 
 WHOLE = ("translator", "translator/expand", "cache", "vmm/mmu", "vmm/callouts")
 """Folders that are compiled but for nothing."""
@@ -44,6 +45,7 @@ ENGINE = (
     "vcpu",
 )
 """Modules of vmm that are compiled."""
+FLOORS = ("translator", "cache", "vmm")
 
 
 class Compile(build_ext):
@@ -54,23 +56,31 @@ class Compile(build_ext):
         self.force = True
 
     def run(self) -> None:
-        if self.inplace:  # what was compiled once and no longer is
-            for floor in ("translator", "cache", "vmm"):
-                for shim in Path(floor).rglob("*.so"):
-                    shim.unlink()
+        if self.inplace:
+            forget()
         try:
             super().run()
-        except Exception as error:  # noqa: BLE001 - compilers fail in many ways; interpreted it runs as well
-            print(f"Not compiled, so that it runs interpreted, slower: {error}", file=sys.stderr)  # noqa: T201
+        except (BaseError, CompileError, LinkError) as error:
+            self.warn(f"not compiled, so that it runs interpreted, slower: {error}")
             for extension in self.extensions:
                 with suppress(FileNotFoundError):
                     Path(self.get_ext_fullpath(extension.name)).unlink()
             self.extensions = []
 
 
+def forget() -> None:
+    """Take away what was compiled in place before: Python would import it instead of the source."""
+    for floor in FLOORS:
+        for module in Path(floor).rglob("*.so"):
+            module.unlink()
+
+
 def extensions() -> list[Extension]:
     """What mypyc makes of the sources: one library, and a small module for each source."""
+    if sys.argv[1:2] in (["egg_info"], ["dist_info"]):  # only the metadata are wanted; mypyc takes its time
+        return []
     if os.environ.get("BTVMM_INTERPRETED"):
+        forget()
         return []
     sources = [str(path) for folder in WHOLE for path in sorted(Path(folder).glob("*.py"))]
     sources += [f"vmm/{name}.py" for name in ENGINE]
@@ -78,6 +88,7 @@ def extensions() -> list[Extension]:
     try:
         made: list[Extension] = mypycify([*options, *sources], group_name="btvmm", opt_level="1", debug_level="0")
     except SystemExit:  # it has said why
+        forget()
         return []
     return made
 

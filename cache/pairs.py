@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from cache.cache import Placed
 
 SIZE: Final = 43
-_SAVE: Final = b"\x49\x89\xc9"
-_RESTORE: Final = b"\x4c\x89\xc9"
+_SAVE: Final = b"\x49\x89\xc9"  # mov r9, rcx
+_RESTORE: Final = b"\x4c\x89\xc9"  # mov rcx, r9
 _INDEX: Final = b"\x45\x0f\xb7\xc8"  # movzx r9d, r8w
 _STORE_DELTA: Final = b"\x41\xc7\x87" + layout.DELTA.to_bytes(4, "little")  # mov dword ptr [r15 + DELTA], imm32
 

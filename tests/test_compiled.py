@@ -15,6 +15,10 @@ import pytest
 from tests.guests.build import GUESTS, build
 from vmm import compiled
 
+NEEDS_COMPILER = pytest.mark.skipif(
+    shutil.which("gcc") is None or not Path(sysconfig.get_path("include"), "Python.h").exists(),
+    reason="a compiler and Python's headers are needed",
+)
 GUESTS_OF_BOTH = ("rings", "anywhere", "sysenter", "segment_loads", "shared_table")
 
 
@@ -64,14 +68,61 @@ def test_the_sources_alone_run_interpreted(interpreted: Path) -> None:
     assert done.stdout.split() == [str(interpreted), "None"]
 
 
-@pytest.mark.skipif(
-    shutil.which("gcc") is None
-    or not Path(sysconfig.get_path("include"), "Python.h").exists()
-    or bool(os.environ.get("BTVMM_INTERPRETED")),
-    reason="a compiler and Python's headers are needed",
-)
+@NEEDS_COMPILER
+@pytest.mark.skipif(bool(os.environ.get("BTVMM_INTERPRETED")), reason="it is asked for that nothing is compiled")
 def test_with_a_compiler_the_engine_is_compiled() -> None:
     assert compiled.library() is not None
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """The folders that setup.py compiles, with all its modules empty, and what an earlier build left there."""
+    shutil.copy(compiled.ROOT / "setup.py", tmp_path)
+    for source in (path for floor in compiled.FLOORS for path in (compiled.ROOT / floor).rglob("*.py")):
+        path = tmp_path / source.relative_to(compiled.ROOT)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "vmm" / "gone.cpython-311-x86_64-linux-gnu.so").touch()
+    return tmp_path
+
+
+def compile_(house: Path, **environment: str) -> tuple[list[str], str]:
+    """The names of what building in place leaves, and what it says; it ends well, whatever the compiler does."""
+    done = subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+        cwd=house,
+        env={**os.environ, "BTVMM_INTERPRETED": "", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    left = sorted(path.name.partition(".")[0] for path in house.rglob("*.so") if "build" not in path.parts)
+    return left, done.stdout + done.stderr
+
+
+def test_a_compiler_that_fails_leaves_the_source_alone(house: Path) -> None:
+    left, said = compile_(house, CC="false")
+    assert left == []
+    assert "not compiled, so that it runs interpreted" in said
+
+
+def test_nothing_is_compiled_if_nothing_is_to_be(house: Path) -> None:
+    assert compile_(house, BTVMM_INTERPRETED="1") == ([], "")
+
+
+def test_a_source_that_mypyc_refuses_is_interpreted(house: Path) -> None:
+    (house / "cache" / "cache.py").write_text("x: int = 'no'\n")
+    left, said = compile_(house)
+    assert left == []
+    assert "cache/cache.py:1: error: Incompatible types" in said
+
+
+@NEEDS_COMPILER
+def test_what_was_compiled_once_goes(house: Path) -> None:
+    left, _ = compile_(house)
+    assert {"btvmm__mypyc", "engine", "unit", "cache"} <= set(left)
+    assert "gone" not in left
 
 
 def test_a_source_changed_since_is_named(tmp_path: Path) -> None:

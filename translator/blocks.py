@@ -37,7 +37,7 @@ _INDIRECT: Final = asm(f"movzx r9d, r8w; mov r10, [r15+{layout.TABLE}]; jmp [r10
 _ATTENTION: Final = asm(
     f"movzx r9d, byte ptr [r15+{layout.IF}]; mov r9, [r15+r9*8+{layout.QUIET}]; movzx r9d, byte ptr [r9]"
 )
-_PUSH: Final = b"\x67\xc7\x44\x24\xfc"
+_PUSH: Final = b"\x67\xc7\x44\x24\xfc"  # mov dword ptr [esp-4], imm32
 _PUSHED: Final = asm("lea esp, [rsp-4]")
 _POP: Final = b"\x67\x44\x8b\x14\x24" + asm("lea esp, [rsp+4]")  # mov r10d, [esp]
 _AT_HOME: Final = asm(f"mov dword ptr [r15+{layout.DELTA}], 0")
