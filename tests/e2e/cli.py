@@ -11,12 +11,16 @@ from typing import Any
 
 import pytest
 
+from tests.guests.build import GUESTS, TIMEOUT, build, module_file
 from vmm.guests import GuestStore
 from vmm.stats import STATISTICS
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 120
 """After which a run hangs."""
+FEW_INSNS = 8_000_000
+"""Enough for the BIOS to start a boot sector that loops for ever."""
+EXIT = ("-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-no-reboot", "-display", "none", "-serial", "null")
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,24 @@ class Outcome:
         return self.status, self.reason, self.output, self.insns, counters, self.files
 
 
-def vmm(folder: Path, *arguments: str | Path, logs: tuple[str, ...] = (), typed: bytes | None = None) -> Outcome:
-    """``vmm run`` with *arguments*; *logs* are options (``-debugcon``) whose channel is a file in *folder*."""
+def vmm(
+    folder: Path,
+    *arguments: str | Path,
+    logs: tuple[str, ...] = (),
+    typed: bytes | None = None,
+    home: Path = ROOT,
+) -> Outcome:
+    """``vmm run`` with *arguments*; *logs* are options (``-debugcon``) whose channel is a file in *folder*.
+
+    *home* has the packages that run.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     stats = folder / "stats.json"
     command = [sys.executable, "-m", "vmm", "run", *map(str, arguments), "--stats-json", str(stats)]
     for option in logs:
         command += [option, f"file:{folder / option.strip('-')}"]
     standard_input = {"stdin": subprocess.DEVNULL} if typed is None else {"input": typed}
-    done = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=SECONDS, check=False, **standard_input)  # type: ignore[call-overload]
+    done = subprocess.run(command, capture_output=True, cwd=home, timeout=SECONDS, check=False, **standard_input)  # type: ignore[call-overload]
     stderr = done.stderr.decode()
     values = json.loads(stats.read_text()) if stats.exists() else {}
     return Outcome(
@@ -61,6 +74,20 @@ def vmm(folder: Path, *arguments: str | Path, logs: tuple[str, ...] = (), typed:
         stats=values,
         files={option: (folder / option.strip("-")).read_text("latin-1") for option in logs},
     )
+
+
+def own_guest(name: str, folder: Path, home: Path = ROOT) -> Outcome:
+    """A run of the guest of our own called *name*; translations are kept beside *folder*."""
+    row, image = GUESTS[name], build(name)
+    boots = {"sector": (image,), "floppy": ("-fda", image), "disk": ("-hda", image), "kernel": ("-kernel", image)}
+    arguments = [*boots[row.boot], *row.arguments, *EXIT]
+    if row.append:
+        arguments += ["-append", row.append]
+    if row.module:
+        arguments += ["-initrd", module_file(name)]
+    arguments += ["--tc-store", folder.parent / "store"]
+    limit = ("--max-insns", str(FEW_INSNS)) if row.status == TIMEOUT else ("--timeout", "60")
+    return vmm(folder, *arguments, *limit, logs=("-debugcon",), home=home)
 
 
 def guest(name: str) -> Path:

@@ -7,25 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cli import Outcome, vmm
-from tests.guests.build import GUESTS, TIMEOUT, Guest, build, expected, module_file, normalise
-
-FEW_INSNS = 8_000_000
-"""Enough for the BIOS to start a boot sector that loops for ever."""
-EXIT = ("-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-no-reboot", "-display", "none", "-serial", "null")
-
-
-def run(name: str, row: Guest, folder: Path) -> Outcome:
-    image = build(name)
-    boots = {"sector": (image,), "floppy": ("-fda", image), "disk": ("-hda", image), "kernel": ("-kernel", image)}
-    arguments = [*boots[row.boot], *row.arguments, *EXIT]
-    if row.append:
-        arguments += ["-append", row.append]
-    if row.module:
-        arguments += ["-initrd", module_file(name)]
-    arguments += ["--tc-store", folder.parent / "store"]
-    limit = ("--max-insns", str(FEW_INSNS)) if row.status == TIMEOUT else ("--timeout", "60")
-    return vmm(folder, *arguments, *limit, logs=("-debugcon",))
+from tests.e2e.cli import own_guest
+from tests.guests.build import GUESTS, expected, normalise
 
 
 @pytest.mark.guest
@@ -33,9 +16,9 @@ def run(name: str, row: Guest, folder: Path) -> Outcome:
 @pytest.mark.parametrize("name", GUESTS)
 def test_a_guest_of_our_own(name: str, tmp_path: Path) -> None:
     row = GUESTS[name]
-    first = run(name, row, tmp_path / "first")
+    first = own_guest(name, tmp_path / "first")
     assert first.status == row.status, first.stderr
     assert normalise(first.files["-debugcon"].encode("latin-1")) == expected(name)
-    second = run(name, row, tmp_path / "second")
+    second = own_guest(name, tmp_path / "second")
     assert second.deterministic == first.deterministic
     assert second.stats["recalled"] >= first.stats["recalled"]
