@@ -34,7 +34,7 @@ def state(machine: Machine) -> tuple[object, ...]:
     return machine.engine.now, machine.engine.budget.tsc, stats["port_io"], stats["guest_insns"], stats["interrupts"]
 
 
-@pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is needed")
+@pytest.mark.skipif(not shutil.which("gcc"), reason="gcc makes the guest that reads the disk")
 @pytest.mark.parametrize("limit", [None, 10_000_000, 1_000_001], ids=["deadlines", "exact", "in the midst"])
 def test_blocks_take_the_time_of_their_elements(limit: int | None, tmp_path: Path) -> None:
     disk = tmp_path / "disk.img"

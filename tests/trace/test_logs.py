@@ -166,7 +166,7 @@ def test_a_qemu_that_dies_in_the_midst(tmp_path: Path, monkeypatch: pytest.Monke
             next(theirs)
 
 
-@pytest.mark.skipif(not shutil.which(QEMU), reason="there is none")
+@pytest.mark.skipif(not shutil.which(QEMU), reason="QEMU is not installed, which this looks at")
 def test_the_qemu_that_is_installed_will_do() -> None:
     assert find()
 
