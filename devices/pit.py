@@ -175,6 +175,8 @@ class Counter:
         """Pulses until OUT changes; None if it does not before somebody writes or the gate changes."""
         if self.strobe:
             return 1
+        if self.load and self.mode in (0, 4):
+            return self.initial + 1 if self.gate and not self.held else None
         if self.load:
             ahead = copy(self)
             ahead.run(1)

@@ -9,8 +9,9 @@ import pytest
 from devices.bus import PortBus
 from devices.core import Clock, Line
 from devices.uart import Uart
+from vmm.clock import ICOUNT
 from vmm.input import SerialFeeder
-from vmm.scheduler import NS_PER_INSN, Scheduler
+from vmm.scheduler import Scheduler
 from vmm.stopwatch import Stopwatch
 
 
@@ -21,20 +22,21 @@ class FakeEngine:
         self.stats = SimpleNamespace(port_io={}, mmio={})
         self.watch = Stopwatch()
         self.cpu = SimpleNamespace()
+        self.budget = SimpleNamespace(icount=ICOUNT)
         self.insns = 0
         self.idle_ns = 0
         self.deadline = 0
 
     @property
     def now(self) -> int:
-        return self.insns * NS_PER_INSN + self.idle_ns
+        return (self.insns << ICOUNT) + self.idle_ns
 
     def set_deadline(self, insns: int, soft: bool, exact: bool = False) -> None:
         self.deadline = max(insns, self.insns)
 
     def run(self, scheduler: Scheduler, nanoseconds: int) -> None:
         """Let *nanoseconds* pass in which the guest computes."""
-        end = self.insns + nanoseconds // NS_PER_INSN
+        end = self.insns + (nanoseconds >> ICOUNT)
         while self.deadline < end:
             self.insns = self.deadline
             scheduler.on_deadline()

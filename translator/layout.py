@@ -25,6 +25,9 @@ LOOKUP_TABLES: Final = 0x10_0000_0000
 MAX_LOOKUP_TABLES: Final = 64
 DELTAS: Final = MAX_LOOKUP_TABLES * 8 * 0x1_0000
 """So far behind each host address in a table stands the DELTA of a fragment that may stand anywhere."""
+SEEN_PAGES: Final = 0x10_1000_0000
+SEEN_SHIFT: Final = 8
+"""Bytes by linear address >> SEEN_SHIFT: 0 if INVLPG has nothing to do there (``vmm.mmu.seen``)."""
 RING_BUFFER: Final = 0x10_2000_0000
 """Records of instructions, RING_SIZE bytes; what follows is not mapped.  There only while instructions are recorded."""
 RING_SIZE: Final = 2 << 20
@@ -66,7 +69,7 @@ SELECTOR: Final = 0x100
 SYSTEM_FLAGS: Final = 0x140
 """EFLAGS bits other than the arithmetic ones, DF and IF: TF IOPL NT RF VM AC VIF VIP ID (8 bytes)."""
 TSC_BASE: Final = 0x148
-"""Such that TSC = TSC_BASE - TSC_PER_INSN * r14: see the emitted RDTSC."""
+"""Such that TSC = TSC_BASE - r14 * ``translator.mode.Mode.tsc``: see the emitted RDTSC."""
 PUSHF_IMAGE: Final = 0x150
 """SYSTEM_FLAGS without RF and VM, as PUSHF shows them."""
 QUIET: Final = 0x168

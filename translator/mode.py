@@ -41,8 +41,9 @@ class Mode(NamedTuple):
     """EFLAGS.TF: a trap after each instruction."""
     segments: tuple[int, int, int, int, int, int]
     """Classes of ES CS SS DS FS GS."""
-    tsc: bool = True
-    """CPL 0, or CR4.TSD is clear: RDTSC is allowed."""
+    tsc: int = 4
+    """Ticks of the time-stamp counter that an instruction takes, a power of two; 0 if RDTSC is not allowed (CPL > 0
+    and CR4.TSD)."""
     align: bool = False
     """CPL 3, CR0.AM and EFLAGS.AC: what is not aligned raises #AC."""
     bulk: bool = True

@@ -146,7 +146,7 @@ _TWO: Final = """
 00/0 SLDT callout:sldt M s=w S | 00/1 STR callout:str M s=w S | 00/2 LLDT callout:lldt M s=w P | 00/3 LTR callout:ltr M s=w P
 00/4 VERR callout:verr M s=w f=r S | 00/5 VERW emulate:verw M s=w f=r S
 01/0m SGDT callout:sgdt M s=s S | 01/1m SIDT callout:sidt M s=s S | 01/2m LGDT callout:lgdt M s=s P | 01/3m LIDT callout:lidt M s=s P
-01/4 SMSW callout:smsw M s=w S | 01/6 LMSW callout:lmsw M s=w P | 01/7m INVLPG callout:invlpg M s=b P
+01/4 SMSW callout:smsw M s=w S | 01/6 LMSW callout:lmsw M s=w P | 01/7m INVLPG emulate:invlpg M s=b P
 02 LAR callout:lar M s=w f=r S | 03 LSL callout:lsl M s=w f=r S | 06 CLTS callout:clts P
 08 INVD callout:invd P | 09 WBINVD callout:invd P | 0B UD2 undefined | 0D NOP ident:nop M s=b
 10 MOVUPS ident M s=o p=.632 | 11 MOVUPS ident M s=o p=.632 | 12 MOVLPS ident M s=q p=. | 12m MOVLPD ident M s=q p=6

@@ -1,6 +1,6 @@
 """The instruction budget: how far emitted code may run, and with it guest time.
 
-Guest time is retired instructions, 8 ns each, and what passed without any (HLT, accesses to ports).  r14 counts
+Guest time is retired instructions, 2**icount ns each, and what passed without any (HLT, accesses to ports).  r14 counts
 down; see ``translator.layout.BUDGET_BASE``.
 """
 
@@ -13,8 +13,8 @@ from mypy_extensions import mypyc_attr
 from translator import layout
 from translator.blocks import MAX_INSNS
 from translator.layout import BUDGET_BASE
+from vmm.clock import ICOUNT
 
-NS_PER_INSN: Final = 8
 _BUDGET: Final = layout.BUDGET // 8
 _TSC: Final = layout.TSC_BASE // 8
 _WORD: Final = 0xFFFF_FFFF_FFFF_FFFF
@@ -24,10 +24,12 @@ _WORD: Final = 0xFFFF_FFFF_FFFF_FFFF
 class Budget:
     """r14 while the VMM is in control (*quads* is the vCPU block), and what it means."""
 
-    __slots__ = ("_deadline", "_due", "_quads", "exact", "idle_ns", "soft", "tsc_offset")
+    __slots__ = ("_deadline", "_due", "_quads", "exact", "icount", "idle_ns", "soft", "tsc_offset")
 
-    def __init__(self, quads: memoryview) -> None:
+    def __init__(self, quads: memoryview, icount: int = ICOUNT) -> None:
         self._quads = quads
+        self.icount = icount
+        """The base-2 logarithm of the nanoseconds that an instruction takes."""
         self._deadline = 0
         """Instructions retired when r14 is at BUDGET_BASE."""
         self._due = BUDGET_BASE
@@ -48,7 +50,7 @@ class Budget:
     @property
     def now(self) -> int:
         """Guest time in nanoseconds."""
-        return NS_PER_INSN * self.insns + self.idle_ns
+        return (self.insns << self.icount) + self.idle_ns
 
     @property
     def tsc(self) -> int:
@@ -78,12 +80,12 @@ class Budget:
         self._due = BUDGET_BASE
         self.soft, self.exact = soft, exact
         self._quads[_BUDGET] = BUDGET_BASE + insns - now
-        self._quads[_TSC] = NS_PER_INSN * (insns + BUDGET_BASE) + self.idle_ns + self.tsc_offset & _WORD
+        self._quads[_TSC] = (insns + BUDGET_BASE << self.icount) + self.idle_ns + self.tsc_offset & _WORD
 
     def elapse(self, nanoseconds: int) -> None:
-        """Guest time passes without instructions, in whole instructions' worth: the deadline comes nearer."""
+        """*nanoseconds*, those of some instructions, pass without any: the deadline comes nearer."""
         self.idle_ns += nanoseconds
-        insns = nanoseconds // NS_PER_INSN
+        insns = nanoseconds >> self.icount
         self._deadline -= insns
         self._quads[_BUDGET] -= insns
 
@@ -107,7 +109,7 @@ class Budget:
     def extend(self, insns: int) -> None:
         """Move the deadline on."""
         self._deadline += insns
-        self._quads[_TSC] = self._quads[_TSC] + NS_PER_INSN * insns & _WORD
+        self._quads[_TSC] = self._quads[_TSC] + (insns << self.icount) & _WORD
 
     def end(self) -> None:
         """Call it the deadline now (a soft one)."""

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from vmm.clock import ICOUNT, MAX_ICOUNT
 from vmm.errors import ImageError, Unsupported, UsageError
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -155,6 +156,8 @@ class MachineConfig:
     """Capacity of the translation cache in bytes."""
     tc_store: Path | None = None
     """A file of translations that runs share; it need not exist."""
+    icount: int = ICOUNT
+    """An instruction takes 2**icount nanoseconds of guest time, at most 2**10 (QEMU's ``-icount shift=``)."""
     chaining: bool = True
     """Fragments jump to each other; else every fragment returns to the VMM."""
     realtime: bool | None = None
@@ -215,6 +218,8 @@ def _check_ranges(config: MachineConfig) -> None:
         raise UsageError("-m: guest memory must be a multiple of 4K")
     if not MIN_TC <= config.tc_size <= MAX_TC:
         raise UsageError(f"--tc-size: must be between {format_size(MIN_TC)} and {format_size(MAX_TC)}")
+    if not 0 <= config.icount <= MAX_ICOUNT:
+        raise UsageError(f"-icount: shift={config.icount} is not a number from 0 to {MAX_ICOUNT}")
     if config.timeout is not None and not 0 < config.timeout < float("inf"):
         raise UsageError("--timeout: must be a positive number of seconds")
     if config.max_insns is not None and config.max_insns <= 0:

@@ -22,6 +22,7 @@ from vmm import interrupts, stubs
 from vmm.budget import Budget
 from vmm.callouts import HANDLERS
 from vmm.callouts.segments import REPEATED, segment_load
+from vmm.clock import ICOUNT
 from vmm.errors import GuestFault
 from vmm.faults import DR6_BS, Faults
 from vmm.fragments import Fragments
@@ -60,6 +61,7 @@ class Engine:
         tc_size: int,
         chaining: bool = True,
         store: Translations | None = None,
+        icount: int = ICOUNT,
     ) -> None:
         self.host = host
         self.physical = physical
@@ -72,7 +74,8 @@ class Engine:
         self.cpu.on_invlpg = self.mmu.invalidate
         self._paging_bits = (0, 0, 0)
         self._quads = host.block.cast("Q")
-        self.budget = Budget(self._quads)
+        self.budget = Budget(self._quads, icount)
+        self.cpu.icount = icount
         self.cpu.on_port = self._on_port
         self.cpu.tsc = lambda: self.budget.tsc
         self._quads[layout.QUIET // 8] = self._quads[layout.ATTENTION // 8] = layout.VCPU_BLOCK
@@ -126,7 +129,7 @@ class Engine:
 
     @property
     def now(self) -> int:
-        """Guest time in nanoseconds: 8 for each instruction, and what passed without any."""
+        """Guest time in nanoseconds: 2**icount for each instruction, and what passed without any."""
         return self.budget.now
 
     @property

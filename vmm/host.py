@@ -6,7 +6,7 @@ The only file that imports Unicorn.  Host-physical memory:
     FRAMES ..           pages of the VMM's own: ROM images, filler pages, copies
     CODE ..             the translation cache's code memory
     BLOCK ..            vCPU block, lookup tables
-    EXTRA               one more area, by ``map_area``
+    EXTRA               more areas, by ``map_area``
     TABLES ..           page tables
     DEVICES + address   device memory at guest-physical *address*, by callbacks
 """
@@ -131,6 +131,7 @@ class Host:
         self.ram = self._map(0, max(ram_size, PAGE)) if ram_size else memoryview(b"")
         self.frames = self._map(FRAMES, FRAMES_SIZE)
         self._next_frame = 0
+        self._next_area = EXTRA
         tc_size = -(-tc_size // PAGE) * PAGE
         self.code = self._map(CODE, tc_size + PAGE)
         table_bytes = lookup_tables * 8 * 65536
@@ -268,14 +269,15 @@ class Host:
         return list(pointers)
 
     def map_area(self, linear: int, size: int) -> memoryview:
-        """Memory of the VMM's own at host address *linear*, whole 2 MiB in a GiB where there is some already; once."""
-        memory = self._map(EXTRA, size)
+        """Memory of the VMM's own at host address *linear*, whole 2 MiB in a GiB where there is some already."""
+        base, self._next_area = self._next_area, self._next_area + size
+        memory = self._map(base, size)
         directory = self.quads_of(self.shared_pointers[linear >> 30 & 511] & 0xF_FFFF_FFFF_F000)
         for region in range(size >> 21):
             table = self.new_table()
             directory[(linear >> 21 & 511) + region] = table | _LINK
             self.quads_of(table)[:] = memoryview(
-                struct.pack("<512Q", *((EXTRA + (region << 21) + (n << 12)) | DATA | WRITABLE for n in range(512)))
+                struct.pack("<512Q", *((base + (region << 21) + (n << 12)) | DATA | WRITABLE for n in range(512)))
             ).cast("Q")
         return memory
 

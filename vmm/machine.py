@@ -56,7 +56,9 @@ class Machine:
         self._host = Host(config.memory, config.tc_size, watch=self.watch)
         physical = PhysicalMemory(self._host, config.memory)
         self._store = Translations(config.tc_store) if config.tc_store is not None else None
-        self.engine = Engine(self._host, physical, self.stats, config.tc_size, config.chaining, self._store)
+        self.engine = Engine(
+            self._host, physical, self.stats, config.tc_size, config.chaining, self._store, config.icount
+        )
         self.board = Board(self.engine, config)
         self._boot = Boot(config, kind, self.board, physical)
         self.frontend = Frontend(config, self.board, self)

@@ -43,6 +43,6 @@ def mode_of(cpu: VCpu) -> Mode:
         step=bool(cpu.eflags & layout.TF),
         align=cpu.aligns,
         armed=bool(cpu.dr[7] & DR7_ARMED),
-        tsc=cpl == 0 or not cpu.cr4 & CR4_TSD,
+        tsc=1 << cpu.icount if cpl == 0 or not cpu.cr4 & CR4_TSD else 0,
         segments=(classes[0], classes[1], classes[2], classes[3], classes[4], classes[5]),
     )

@@ -11,11 +11,8 @@ from translator.blocks import MAX_INSNS
 from vmm.engine import Engine
 from vmm.stopwatch import Account, P, R, Stopwatch
 
-NS_PER_INSN: Final = 8
 CHORE_NS: Final = 8_000_000
 """Guest time after which the VMM looks after the host: input, the screen, the run's limits."""
-SLACK_NS: Final = MAX_INSNS * NS_PER_INSN
-"""A soft deadline may be early by as much."""
 PORT_NS: Final = 1_000
 """What IN and OUT take besides the instruction, as on an ISA bus at 8 MHz: a guest that polls a port until some time
 has passed needs no more polls here than on a PC."""
@@ -46,6 +43,11 @@ class Scheduler:
         self._engine = engine
         self._clock = clock
         self._bus = bus
+        self._icount = icount = engine.budget.icount
+        self._slack = MAX_INSNS << icount
+        """Nanoseconds by which a soft deadline may be early."""
+        self._part = (1 << icount) - 1
+        """Time is counted in instructions, but for these bits of nanoseconds."""
         self._times: dict[Device, int] = {}
         self._earliest = NEVER
         self._chores_at = 0
@@ -138,7 +140,7 @@ class Scheduler:
                 self._times[device] = soonest
                 moved = True
         passed = count * PORT_NS
-        if moved or self._counted or budget.left <= passed // NS_PER_INSN:
+        if moved or self._counted or passed & self._part or budget.left <= passed >> self._icount:
             budget.idle_ns += passed
             self._arm()
         else:
@@ -175,7 +177,7 @@ class Scheduler:
         engine = self._engine
         self._earliest = earliest = min(self._times.values(), default=NEVER)
         soft = self._chores_at < earliest
-        due = -((engine.idle_ns - (self._chores_at if soft else earliest)) // NS_PER_INSN)
+        due = -(engine.idle_ns - (self._chores_at if soft else earliest) >> self._icount)
         stops = [insn for insn in (self.last_insn, self.sample_at) if insn is not None]
         self._counted = bool(stops) and min(stops) <= due + MAX_INSNS
         exact = self.exact or self._counted
@@ -192,7 +194,7 @@ class Scheduler:
         if self.sample_at is not None and engine.insns >= self.sample_at:
             self.sample()
         over = self.last_insn is not None and engine.insns >= self.last_insn
-        if over or engine.now + (0 if self.exact else SLACK_NS) >= self._chores_at:
+        if over or engine.now + (0 if self.exact else self._slack) >= self._chores_at:
             self._do_chores()
         self._arm()
         self._watch.enter(before)

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from translator import layout
 from translator.layout import CS, DF, ESP, IF_FLAG, LDTR, SS, TR, VM
 from translator.mode import BASED, CHECKED, FLAT, WORD
+from vmm.clock import ICOUNT
 from vmm.cpuid import SIGNATURE
 from vmm.portspace import NoPorts, PortSpace
 
@@ -169,6 +170,8 @@ class VCpu:
         self._cpl = 0
         self.on_control_change: Callable[[str], None] = lambda name: None
         """Called with "cr0", "cr3", "cr4", "dr7", "tsc" after the VMM changed it (the MMU and the host listen)."""
+        self.icount = ICOUNT
+        """An instruction takes 2**icount ticks of the time-stamp counter."""
         self.on_invlpg: Callable[[int], None] = lambda linear: None
         """Called with the linear address of an INVLPG."""
         self.ports: PortSpace = NoPorts()

@@ -140,6 +140,63 @@ def test_tables_without_end() -> None:
     assert machine.host.tables_left >= 0
 
 
+def test_invlpg_has_something_to_do_only_where_a_space_has_the_page() -> None:
+    machine = Paged(TWO)
+    machine.put(TABLE, FRAME | RW)
+    machine.put(TABLE + 4, FRAME | RW)
+    both_spaces(machine, TABLE | RW)
+    page = WINDOW >> 12
+    assert page not in machine.mmu.seen
+    machine.mmu.fill(WINDOW, True, True)
+    assert page in machine.mmu.seen
+    assert page + 1 not in machine.mmu.seen
+    machine.mmu.invalidate(WINDOW)
+    assert page not in machine.mmu.seen
+    machine.mmu.fill(WINDOW, True, True)
+    machine.load(OTHER)
+    machine.mmu.fill(WINDOW + PAGE, False, True)
+    machine.mmu.invalidate(WINDOW + PAGE)  # of its neighbour: the first space still has WINDOW
+    assert page in machine.mmu.seen
+    assert page + 1 not in machine.mmu.seen
+    machine.mmu.flush()
+    assert page not in machine.mmu.seen
+
+
+def test_invlpg_of_code_that_was_only_fetched_is_the_vmms() -> None:
+    machine = Paged(TWO)
+    machine.put(TABLE, FRAME | RW)
+    machine.put(machine.upper(WINDOW), TABLE | RW)
+    machine.mmu.code_address(WINDOW, True)
+    assert WINDOW >> 12 in machine.mmu.seen
+    machine.mmu.shadow.table(WINDOW)[WINDOW >> 12 & 511] = 0  # the entry has gone another way
+    machine.mmu.invalidate(WINDOW + PAGE)
+    assert WINDOW >> 12 in machine.mmu.seen
+
+
+def test_invlpg_concerns_a_table_wherever_it_stands() -> None:
+    machine = Paged(TWO)
+    machine.put(TABLE, FRAME | RW)
+    second = WINDOW + (4 << 20)
+    for linear in (WINDOW, second):
+        machine.put(machine.upper(linear), TABLE | RW)
+    machine.mmu.fill(WINDOW, True, True)
+    machine.mmu.fill(second + PAGE - 1, False, True)  # the same page, and now both places hold it
+    machine.mmu.invalidate(second + PAGE)
+    assert WINDOW >> 12 in machine.mmu.seen
+    assert second >> 12 in machine.mmu.seen
+
+
+def test_invlpg_in_one_half_of_a_large_page_concerns_the_other() -> None:
+    machine = Paged(PSE)
+    machine.put(machine.upper(WINDOW), PS | P | W)
+    machine.mmu.fill(WINDOW, False, False)
+    half = WINDOW + (2 << 20)
+    assert half >> 12 in machine.mmu.seen
+    machine.put(machine.upper(WINDOW), 0)
+    machine.mmu.invalidate(half)
+    assert machine.host_entry(WINDOW) is None
+
+
 # Random guests ------------------------------------------------------------------------------------------------
 
 PAGES = [WINDOW + n * PAGE for n in (0, 1, 2, 511, 512, 513, 1023, 1024, 1025, 1535, 1536, 2048)]
@@ -216,7 +273,8 @@ class Guests(RuleBasedStateMachine):
 
     @rule(linear=pages)
     def invlpg(self, linear: int) -> None:
-        self.machine.mmu.invalidate(linear)
+        if linear >> 12 in self.machine.mmu.seen:  # as emitted code does
+            self.machine.mmu.invalidate(linear)
         self.fresh.add(linear)
 
     @rule()

@@ -32,7 +32,7 @@ class Boot:
         """The machine, with the files of the guests by name."""
         images = [word for option, name in self.guests.items() for word in (option, str(found[name]))]
         draft = Draft()
-        operands = parse(RUN_OPTIONS, draft, [*images, *self.arguments], "vmm run", operands=0)
+        operands = parse(RUN_OPTIONS, draft, [*images, "-icount", "shift=3", *self.arguments], "vmm run", operands=0)
         assert not operands
         return draft.config()
 

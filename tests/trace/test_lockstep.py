@@ -37,7 +37,7 @@ def disk(folder: Path) -> Path:
 
 
 def machine(folder: Path) -> MachineConfig:
-    return MachineConfig(bios=guest("seabios"), drives=(Drive(disk(folder)),))
+    return MachineConfig(bios=guest("seabios"), drives=(Drive(disk(folder)),), icount=3)
 
 
 @pytest.mark.slow

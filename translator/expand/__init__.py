@@ -25,7 +25,7 @@ EMITTERS: Final[dict[str, Emit]] = {
         *(stack.push_reg, stack.push_imm, stack.push_rm, stack.pop_reg, stack.pop_rm, stack.pusha, stack.popa),
         *(stack.enter, stack.leave),
         *(system.cli, system.sti, system.cld, system.std, system.pushf, system.popf, system.rdtsc, system.mov_from_cr),
-        *(system.mov_from_dr, system.mov_to_dr),
+        *(system.invlpg, system.mov_from_dr, system.mov_to_dr),
         *(transfers.iret, transfers.sysenter, transfers.sysexit),
         *(segments.push_seg, segments.mov_from_seg, segments.mov_to_seg, segments.pop_seg, segments.verw),
         strings.string,

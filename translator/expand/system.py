@@ -5,8 +5,8 @@ from __future__ import annotations
 from translator import layout
 from translator.decode import Insn
 from translator.layout import SS
-from translator.mode import CHECKED
-from translator.operand import R10, Emitter, block_operand, move_stack_pointer, stack
+from translator.mode import CHECKED, FLAT
+from translator.operand import R10, Branch, Emitter, block_operand, move_stack_pointer, offset_in_r8, stack
 from translator.piece import ATTENTION, ENDS, PLAIN
 
 
@@ -85,8 +85,13 @@ def rdtsc(e: Emitter, insn: Insn) -> int | None:
     """RDTSC from the instruction budget: it ends a block, so that r14 is exact."""
     if not e.mode.tsc:
         return None
+    ticks = min(e.mode.tsc, 8)
+    e.glue(f"mov rax, r14; not rax; lea rax, [rax*{ticks}+{ticks}]")
+    while ticks < e.mode.tsc:
+        ticks *= 2
+        e.glue("lea rax, [rax+rax]")
     e.glue(
-        f"mov rax, r14; not rax; lea rax, [rax*8+8]; mov r8, [r15+{layout.TSC_BASE}]; lea rax, [rax+r8];"
+        f"mov r8, [r15+{layout.TSC_BASE}]; lea rax, [rax+r8];"
         f"mov [r15+{layout.SCRATCH}], rax; mov eax, eax; mov edx, [r15+{layout.SCRATCH + 4}]"
     )
     return ENDS
@@ -97,6 +102,25 @@ def mov_from_cr(e: Emitter, insn: Insn) -> int | None:
     if not e.mode.supervisor or insn.reg not in (0, 2, 3, 4):
         return None
     e.op(b"\x8b", insn.modrm & 7, block_operand(layout.CR + 8 * insn.reg))
+    return PLAIN
+
+
+def invlpg(e: Emitter, insn: Insn) -> int | None:
+    """INVLPG at CPL 0 of a page that no address space has in its host tables does nothing; others are the VMM's."""
+    if not e.mode.supervisor or e.mode.step:
+        return None
+    offset_in_r8(e, insn.base, insn.index, insn.scale, insn.disp, insn.adsize)
+    if e.mode.segments[insn.seg] != FLAT:
+        e.glue(f"mov r9, [r15+{layout.SEG_BASE + 8 * insn.seg}]; lea r8d, [r8+r9]")
+    e.glue(
+        f"mov [r15+{layout.SCRATCH}], r8; mov r8d, [r15+{layout.SCRATCH + layout.SEEN_SHIFT // 8}]; mov r9, rcx;"
+        f"movabs r10, {layout.SEEN_PAGES}; movzx ecx, byte ptr [r10+r8]"
+    )
+    e.code += b"\xe3\x08"  # jrcxz over the way out
+    e.glue("mov rcx, r9")
+    e.code += b"\xe9\0\0\0\0"
+    e.branches.append(Branch(len(e.code) - 4, "callout", 0, False))
+    e.glue("mov rcx, r9")
     return PLAIN
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vmm.cli.parse import Option, properties
+from vmm.clock import MAX_ICOUNT
 from vmm.config import (
     SLOTS,
     TECHNIQUES,
@@ -210,6 +211,17 @@ def _boot(text: str) -> str:
     return given.get("order", "")
 
 
+def _icount(draft: Draft, value: str) -> None:
+    given = properties(value, "-icount", "shift")
+    _only(given, {"shift", "sleep", "align"}, "-icount")
+    shift = given.get("shift", "")
+    if shift == "auto":
+        raise Unsupported("-icount: shift=auto is not supported, time is counted in instructions")
+    if not shift.isascii() or not shift.isdigit() or int(shift) > MAX_ICOUNT:
+        raise UsageError(f"-icount: shift={shift} is not a number from 0 to {MAX_ICOUNT}")
+    draft.settings["icount"] = int(shift)
+
+
 def _rtc(draft: Draft, value: str) -> None:
     given = properties(value, "-rtc")
     _only(given, {"base", "clock"}, "-rtc")
@@ -353,6 +365,7 @@ RUN_OPTIONS: tuple[Option[Draft], ...] = (
         _device,
     ),
     _row("rtc", "base=,clock=vm", "the time at power-on (2020-01-01)", _rtc),
+    _row("icount", "shift=N", "guest time of an instruction: 2**N ns, N from 0 to 10 (2)", _icount),
     _row("no-reboot", "", "a reset ends the run", _constant("reboot", False)),
     _row("timeout", "SECONDS", "end the run after this wall time, status 124", _set("timeout", _seconds)),
     _row("max-insns", "N", "end the run after this many guest instructions", _set("max_insns", _insns)),
@@ -391,8 +404,6 @@ RUN_OPTIONS: tuple[Option[Draft], ...] = (
     _row("accel", "tcg", "", _fixed("-accel", "tcg", "single")),
     _row("smp", "1", "", _fixed("-smp", "1")),
     _row("cpu", "qemu32", "", _fixed("-cpu", "qemu32", "max", "base")),
-    # An instruction takes 8 ns of guest time.
-    _row("icount", "shift=3", "", _fixed("-icount", "3", "on", "off", first="shift")),
     _row("vga", "std", "", _fixed("-vga", "std")),
     _row("k", "en-us", "", _fixed("-k", "en-us")),
     _row("monitor", "none", "", _fixed("-monitor", "none", "null", "/dev/null")),

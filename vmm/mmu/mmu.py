@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from translator import layout
 from vmm.alignment import check_alignment
 from vmm.breakpoints import Breakpoints
 from vmm.errors import GuestFault
 from vmm.host import DATA, PAGE, PRESENT, USER, WRITABLE, Host
+from vmm.mmu.seen import Seen
 from vmm.mmu.shadow import REGION_SHIFT, Shadow, Space
 from vmm.mmu.walk import ABOVE, CR4_PAE, MASK, Source, Walker
 from vmm.physical import DEVICE, EXACT, NOTHING, RAM, ROM, PhysicalMemory
@@ -45,7 +47,8 @@ class Mmu:
         self.is_code: Callable[[int], bool] = lambda page: False
         self.code_moved: Callable[[Space, int], None] = lambda space, page: None
         self.on_remap: Callable[[int, int], None] = lambda first, count: None
-        self.shadow = Shadow(host, physical, lambda space, page: self.code_moved(space, page))
+        self.seen = Seen(host.map_area(layout.SEEN_PAGES, (MASK + 1) >> layout.SEEN_SHIFT))
+        self.shadow = Shadow(host, physical, self.seen, lambda space, page: self.code_moved(space, page))
         self.shadow.switch((), 4)
         self.hidden_faults = 0
         self.breakpoints = Breakpoints()
@@ -178,6 +181,7 @@ class Mmu:
                 self._follow(linear, page, allowed, source)
                 if self.walker.is_global:
                     self.shadow.note_global(linear >> 12)
+                self.seen.add(linear >> 12)
             code[key] = page
         return page << 12 | linear & 0xFFF
 

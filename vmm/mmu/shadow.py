@@ -17,6 +17,7 @@ from lru import LRU
 
 from cache.cache import Placed
 from vmm.host import PRESENT, WRITABLE, Host, HostSpace
+from vmm.mmu.seen import Seen
 from vmm.mmu.walk import LARGE, UNPAGED, Source
 from vmm.physical import PhysicalMemory
 
@@ -33,7 +34,7 @@ _NONE: Final[frozenset[int]] = frozenset()
 class Mirror:
     """A host page table and the guest's table that it follows."""
 
-    __slots__ = ("address", "entries", "epoch", "key", "links", "snapshot", "where", "writable")
+    __slots__ = ("address", "entries", "epoch", "key", "links", "scattered", "snapshot", "where", "window", "writable")
 
     def __init__(self, key: Source, address: int, entries: memoryview) -> None:
         self.key = key
@@ -42,9 +43,13 @@ class Mirror:
         self.entries = entries
         self.links: set[tuple[Space, int]] = set()
         """(space, region) that it is linked in."""
+        self.scattered = False
+        """It was linked in more than one region at a time."""
         self.where = key[0]
         """Guest-physical address of the guest's entries; negative if there are none to follow."""
         self.snapshot = bytearray()
+        self.window: memoryview | None = None
+        """The guest's entries, if they stand in RAM as they are read."""
         self.epoch = 0
         self.writable: dict[int, int] = {}
         """Guest-physical page of each entry that was made writable."""
@@ -83,8 +88,11 @@ class Shadow:
     Code of global pages is all spaces': a change in any of them counts, also in one that has not run it.
     """
 
-    def __init__(self, host: Host, physical: PhysicalMemory, code_moved: Callable[[Space, int], None]) -> None:
+    def __init__(
+        self, host: Host, physical: PhysicalMemory, seen: Seen, code_moved: Callable[[Space, int], None]
+    ) -> None:
         self._host = host
+        self._seen = seen
         self._physical = physical
         self._code_moved = code_moved
         self._mirrors: dict[Source, Mirror] = {}
@@ -153,13 +161,10 @@ class Shadow:
                     self._renew(space)
                 self._unlink_changed(space, n, changed)
                 space.directories[n] = (at, now)
-        ram, safe = self._physical.ram, self._physical.plain
-        size = ENTRIES * self.width
-        for mirror in set(space.links.values()):
+        for mirror in list(space.links.values()):
             if mirror.epoch != self._epoch:
                 mirror.epoch = self._epoch
-                at = mirror.where
-                if not (safe(at, size) and ram[at : at + size].tobytes() == mirror.snapshot):
+                if mirror.window is None or mirror.window.tobytes() != mirror.snapshot:
                     self._follow_table(mirror)
 
     def _renew(self, space: Space) -> None:
@@ -202,8 +207,11 @@ class Shadow:
             address = self._host.new_table()
             mirror = self._mirrors[key] = Mirror(key, address, self._host.quads_of(address))
             if mirror.where >= 0:
-                mirror.snapshot[:] = self._physical.read(mirror.where, ENTRIES * self.width)
+                size = ENTRIES * self.width
+                mirror.snapshot[:] = self._physical.read(mirror.where, size)
                 mirror.epoch = self._epoch
+                if self._physical.plain(mirror.where, size):
+                    mirror.window = self._physical.ram[mirror.where : mirror.where + size]
         if space.links.get(region) is not mirror:
             stale = region in space.links or bool(mirror.links)  # the TLB may hold what goes now
             if mirror.links:
@@ -212,10 +220,24 @@ class Shadow:
                 self._unlink(space, region)
             if stale:
                 self._host.flush_tlb()
+            self._see_regions(region, mirror)
             space.links[region] = mirror
             mirror.links.add((space, region))
             space.host.link(region, mirror.address)
         return mirror
+
+    def _see_regions(self, region: int, mirror: Mirror) -> None:
+        """INVLPG concerns all of a large page, and all places where a table stands."""
+        if mirror.key[0] == LARGE:
+            self._seen.add_region(region)
+            if self.width == 4:
+                self._seen.add_region(region ^ 1)
+        for _, other in mirror.links:
+            if other != region:
+                mirror.scattered = True
+                self._seen.add_region(other)
+        if mirror.scattered:
+            self._seen.add_region(region)
 
     def _unlink(self, space: Space, region: int) -> None:
         """What covers a region may be another table now."""
@@ -294,6 +316,7 @@ class Shadow:
         mirror.entries[index] = entry
         if source == UNPAGED:
             return
+        self._seen.add(linear >> 12)
         width = self.width
         directory, at = self._directory_entry(linear)
         now = self._physical.read(directory[0] + at, width)
@@ -326,8 +349,37 @@ class Shadow:
 
     def invalidate(self, linear: int) -> bool:
         """INVLPG: drop the entry of *linear*; whether the TLB has to be flushed."""
-        space, region = self.current, linear >> REGION_SHIFT
+        flush = self._drop(linear)
+        if not self._is_held(linear >> 12):
+            self._seen.discard(linear >> 12)
+        return flush
+
+    def _is_held(self, page: int) -> bool:
+        """Whether any space may have linear *page* in its tables, or code from it."""
+        if self.is_global(page):
+            return True
+        region, index = page // ENTRIES, page % ENTRIES
+        for space in self._spaces.values():
+            mirror = self._covering(space, region)
+            if mirror is not None and (mirror.key[0] == LARGE or mirror.scattered or mirror.entries[index] & PRESENT):
+                return True
+            if 2 * page in space.code or 2 * page + 1 in space.code:
+                return True
+        return False
+
+    def _covering(self, space: Space, region: int) -> Mirror | None:
+        """The mirror of a region, or that of the other half of a page of 4 MiB."""
         mirror = space.links.get(region)
+        if mirror is None and self.width == 4:
+            other = space.links.get(region ^ 1)
+            if other is not None and other.key[0] == LARGE:
+                return other
+        return mirror
+
+    def _drop(self, linear: int) -> bool:
+        """Drop the entry of *linear*, and what was made from an entry of the directory that has changed."""
+        space, region = self.current, linear >> REGION_SHIFT
+        mirror = self._covering(space, region)
         if mirror is None:
             if self.is_global(linear >> 12):
                 self._code_moved(space, linear >> 12)
@@ -368,6 +420,7 @@ class Shadow:
             self._host.free_space(space.host)
         self._spaces.clear()
         self._writable.clear()
+        self._seen.clear()
 
 
 def _changed(before: bytes | bytearray, now: bytes | bytearray, width: int) -> list[int]:

@@ -154,6 +154,7 @@ class Oracle:
 
     def __init__(self, config: MachineConfig, program: str = QEMU) -> None:
         self._command = command(config)
+        self._icount = config.icount
         self._program, _ = find(program)
         self._has_disk = bool(config.drives)
         self._process: subprocess.Popen[bytes] | None = None
@@ -211,7 +212,7 @@ class Oracle:
         """
         reader, writer = os.pipe()
         options = [
-            *("-chardev", "null,id=bios", "-icount", "shift=3,sleep=off"),
+            *("-chardev", "null,id=bios", "-icount", f"shift={self._icount},sleep=off"),
             *("-d", "exec,cpu,nochain,int", "-D", f"/dev/fd/{writer}"),
         ]
         if hidden:

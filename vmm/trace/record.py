@@ -117,6 +117,7 @@ def describe(machine: Machine) -> dict[str, Any]:
         "isa-debug-exit": config.debug_exit and [config.debug_exit.iobase, config.debug_exit.iosize],
         "broken-ram": [[cell.address, cell.bit, cell.stuck] for cell in config.broken_ram],
         "rtc": config.rtc_base.isoformat(),
+        "icount": config.icount,
         "apic": config.apic,
         "reboot": config.reboot,
         "script": [[step.kind, step.text] for step in config.script],

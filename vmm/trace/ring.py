@@ -48,7 +48,7 @@ class Ring:
         engine = self._engine = machine.engine
         self._host = host = engine.host
         self._quads = host.block.cast("Q")
-        engine.budget = _CountingBudget(self._quads)
+        engine.budget = _CountingBudget(self._quads, engine.budget.icount)
         self._buffer = host.map_area(layout.RING_BUFFER, layout.RING_SIZE)
         self._quads[layout.RING // 8] = layout.RING_BUFFER
         self._sites = Sites()
