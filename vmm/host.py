@@ -25,7 +25,7 @@ from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TB_REMOVE_CACHE, UC_CT
 from unicorn.unicorn_py3.unicorn import uclib
 
 from translator import crossings, layout
-from vmm import exitchecks
+from vmm import blockchecks, exitchecks
 from vmm.stopwatch import Stopwatch
 
 PAGE: Final = 4096
@@ -305,6 +305,8 @@ class Host:
         handle = uc._uch
         self.lean = handle is not None and exitchecks.turn_off(uclib, handle.value or 0)
         """The engine runs without a check for a request to stop behind every memory access."""
+        self.unchecked = blockchecks.turn_off(uclib, handle.value or 0) if handle is not None else None
+        """Not None if it runs without one at the start of every block either."""
 
     def open_gate(self, target: int) -> None:
         """Let emitted code at CPL 3 come to host address *target* at CPL 0, by a call gate; and back by SYSRET."""
@@ -364,6 +366,9 @@ class Host:
             return default
 
     def _on_interrupt(self, handle: object, number: int, data: object) -> None:
+        if self._raised() is not None:  # by a callback of a device since emulation was left last
+            self.uc.emu_stop()
+            return
         watch = self.watch
         watch.enter(watch.exit)
         try:
@@ -513,5 +518,5 @@ class Host:
 
 
 def is_lean() -> bool:
-    """Whether this Unicorn can be told not to check for a request to stop behind every memory access."""
-    return exitchecks.flag_offset(uclib) is not None
+    """Whether this Unicorn can be told not to check for a request to stop all the time."""
+    return exitchecks.flag_offset(uclib) is not None and blockchecks.table_offset(uclib) is not None

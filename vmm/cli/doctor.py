@@ -95,9 +95,7 @@ def _lean() -> list[Finding]:
         from vmm.host import is_lean
     except Exception:  # noqa: BLE001 - said before
         return []
-    remark = (
-        "Unicorn's exit checks behind memory accesses are off" if is_lean() else "an unknown build of Unicorn: slower"
-    )
+    remark = "Unicorn's exit checks are off" if is_lean() else "an unknown build of Unicorn: slower"
     return [("fast memory", "ok" if is_lean() else "absent", remark)]
 
 
