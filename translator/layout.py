@@ -23,8 +23,9 @@ VOID_HIGH: Final = 0xE_0000_0000
 LOOKUP_TABLES: Final = 0x10_0000_0000
 """Tables of indirect-branch targets, one a mode, of 65,536 host addresses each."""
 MAX_LOOKUP_TABLES: Final = 64
-DELTAS: Final = MAX_LOOKUP_TABLES * 8 * 0x1_0000
-"""So far behind each host address in a table stands the DELTA of a fragment that may stand anywhere."""
+DELTAS: Final = MAX_LOOKUP_TABLES * 8 * 0x1_0000 + 37 * 0x1000
+"""So far behind each host address in a table stands the DELTA of a fragment that may stand anywhere: an odd number of
+pages, for a branch reads both, and Unicorn's TLB has one place for all pages whose numbers end in the same bits."""
 SEEN_PAGES: Final = 0x10_1000_0000
 SEEN_SHIFT: Final = 8
 """Bytes by linear address >> SEEN_SHIFT: 0 if INVLPG has nothing to do there (``vmm.mmu.seen``)."""
