@@ -20,8 +20,9 @@ verifies the target of an indirect branch by a load from [r15 + target - own add
 VOID_LOW: Final = 0x4_0000_0000
 VOID_HIGH: Final = 0xE_0000_0000
 """Where that load faults."""
-LOOKUP_TABLES: Final = 0x10_0000_0000
-"""Tables of indirect-branch targets, one a mode, of 65,536 host addresses each."""
+LOOKUP_TABLES: Final = 0x10_0001_3000
+"""Tables of indirect-branch targets, one a mode, of 65,536 host addresses each.  Their first pages, which small guests
+use most, do not share the vCPU block's places in Unicorn's TLB (see ``DELTAS``)."""
 MAX_LOOKUP_TABLES: Final = 64
 DELTAS: Final = MAX_LOOKUP_TABLES * 8 * 0x1_0000 + 37 * 0x1000
 """So far behind each host address in a table stands the DELTA of a fragment that may stand anywhere: an odd number of
