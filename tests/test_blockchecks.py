@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +15,7 @@ from unicorn.unicorn_py3.unicorn import uclib
 from unicorn.x86_const import UC_X86_REG_RCX
 
 from vmm import blockchecks
+from vmm.compiled import ROOT
 from vmm.host import Host
 
 KNOWN = bytes.fromhex("4157 4989d7 4156 488bbfe0980000 e800000000").ljust(64, b"\x90")
@@ -55,11 +58,18 @@ def test_an_engine_without_checks_runs_the_same_and_stops_at_its_end() -> None:
 
 @x86_only
 def test_another_engine_in_the_process_keeps_its_checks() -> None:
-    first = engine(BRANCHES)
-    info = blockchecks.turn_off(uclib, first._uch.value)
-    assert info is not None
-    other = engine(b"\xeb\xfe")
-    other.emu_start(0x1000, 0x1002, timeout=20_000)  # only a check ends it
+    """Only a check ends the other engine's loop; in a process of its own, for without one nothing would."""
+    code = (
+        "from tests.test_blockchecks import BRANCHES, blockchecks, engine, uclib\n"
+        "first, other = engine(BRANCHES), engine(bytes.fromhex('ebfe'))\n"
+        "info = blockchecks.turn_off(uclib, first._uch.value)\n"
+        "other.emu_start(0x1000, 0x1002, timeout=20_000)\n"
+        "print(info is not None)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "True\n"
 
 
 def test_the_offset_is_read_off_the_code() -> None:

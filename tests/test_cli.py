@@ -225,6 +225,7 @@ def test_names_of_options_are_unique() -> None:
             "-icount: shift=auto is not supported, time is counted in instructions",
         ),
         (["run", "-icount", "shift=11"], 2, "-icount: shift=11 is not a number from 0 to 10"),
+        (["run", "-icount", "shift=3,sleep=x"], 2, "-icount: sleep=x is neither on nor off"),
         (["run", "-icount", "sleep=off"], 2, "-icount: shift= is not a number from 0 to 10"),
         (["run", "-smp", "4"], 14, "-smp: '4' is not supported, only 1"),
         (["run", "-rtc", "base=soon"], 2, "-rtc: base=soon is not utc, localtime or a date like "),

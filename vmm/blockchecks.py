@@ -20,6 +20,8 @@ import struct
 from ctypes import CDLL
 from typing import Final
 
+from vmm.exitchecks import code_of
+
 HELPER: Final = b"check_exit_request_x86_64"
 _GENERATOR: Final = "tcg_gen_callN_x86_64"
 _TABLE: Final = re.compile(
@@ -91,11 +93,7 @@ def turn_off(library: CDLL, engine: int) -> ctypes.Array[ctypes.c_char] | None:
 
 def table_offset(library: CDLL) -> int | None:
     """Offset in bytes of the helper table in a TCGContext of *library*; ``None`` if it is not recognised."""
-    try:
-        function = ctypes.cast(getattr(library, _GENERATOR), ctypes.c_void_p).value
-    except AttributeError:
-        return None
-    found = _TABLE.search(ctypes.string_at(function or 0, 64)) if function else None
+    found = _TABLE.search(code_of(library, _GENERATOR, 64))
     return int.from_bytes(found[1], "little") if found else None
 
 

@@ -25,13 +25,18 @@ _FUNCTION = "check_exit_request_x86_64"
 _LARGEST_OFFSET = 0x1000
 
 
+def code_of(library: CDLL, name: str, size: int) -> bytes:
+    """The first *size* bytes of code of the function *name* of *library*; none if there is no such function."""
+    try:
+        function = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+    except AttributeError:
+        return b""
+    return ctypes.string_at(function, size) if function else b""
+
+
 def flag_offset(library: CDLL) -> int | None:
     """Offset in bytes of ``no_exit_request`` in the ``uc_struct`` of *library*; ``None`` if it is not recognised."""
-    try:
-        function = ctypes.cast(getattr(library, _FUNCTION), ctypes.c_void_p).value
-    except AttributeError:
-        return None
-    found = _PATTERN.match(ctypes.string_at(function or 0, 32)) if function else None
+    found = _PATTERN.match(code_of(library, _FUNCTION, 32))
     if found is None:
         return None
     offset = int.from_bytes(found[1], "little")

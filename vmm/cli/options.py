@@ -219,6 +219,9 @@ def _icount(draft: Draft, value: str) -> None:
         raise Unsupported("-icount: shift=auto is not supported, time is counted in instructions")
     if not shift.isascii() or not shift.isdigit() or int(shift) > MAX_ICOUNT:
         raise UsageError(f"-icount: shift={shift} is not a number from 0 to {MAX_ICOUNT}")
+    for name in ("sleep", "align"):  # of real time, which only -realtime brings
+        if given.get(name, "off") not in ("on", "off"):
+            raise UsageError(f"-icount: {name}={given[name]} is neither on nor off")
     draft.settings["icount"] = int(shift)
 
 
