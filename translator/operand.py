@@ -107,6 +107,18 @@ class Emitter:
         self.code += bytes((0x0F, 0x80 | condition)) + b"\0\0\0\0"
         self.branches.append(Branch(len(self.code) - 4, kind, value, restore))
 
+    def leave_unless_rcx_is_zero(self, back: str) -> int:
+        """Append a way out to a callout, which *back* (three bytes) gives RCX back to first, and JRCXZ over it.
+
+        Returns where the way out begins.
+        """
+        self.code += b"\xe3\x08"
+        out = len(self.code)
+        self.glue(back)
+        self.code += b"\xe9\0\0\0\0"
+        self.branches.append(Branch(len(self.code) - 4, "callout", 0, False))
+        return out
+
 
 def flat_operand(base: int, index: int, scale: int, disp: int, a32: bool = True) -> Operand:
     """The ModRM form of [base + index << scale + disp] with legacy registers; -1 means none."""

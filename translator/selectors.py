@@ -77,11 +77,7 @@ def guarded(e: Emitter, register: int, found: Callable[[], None]) -> None:
         + f"lea r9, [r15+rcx*2+{layout.SEGMENT_LOADS}]; mov rcx, [r15+{layout.CONTEXT}];"
         f"lea r10, [r10+rcx+{register << 16}]; mov rcx, [r9+{MINUS_TAG}]; lea rcx, [rcx+r10]"
     )
-    e.code += b"\xe3\x08"  # jrcxz over the way out
-    refused = len(e.code)
-    e.glue("mov rcx, r8")
-    e.code += b"\xe9\0\0\0\0"
-    e.branches.append(Branch(len(e.code) - 4, "callout", 0, False))
+    refused = e.leave_unless_rcx_is_zero("mov rcx, r8")
     e.glue(f"mov r10, [r9+{DESCRIPTOR}]")
     start = len(e.code)
     e.glue("mov rcx, [r10]")

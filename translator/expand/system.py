@@ -6,7 +6,7 @@ from translator import layout
 from translator.decode import Insn
 from translator.layout import SS
 from translator.mode import CHECKED, FLAT
-from translator.operand import R10, Branch, Emitter, block_operand, move_stack_pointer, offset_in_r8, stack
+from translator.operand import R10, Emitter, block_operand, move_stack_pointer, offset_in_r8, stack
 from translator.piece import ATTENTION, ENDS, PLAIN
 
 
@@ -116,10 +116,7 @@ def invlpg(e: Emitter, insn: Insn) -> int | None:
         f"mov [r15+{layout.SCRATCH}], r8; mov r8d, [r15+{layout.SCRATCH + layout.SEEN_SHIFT // 8}]; mov r9, rcx;"
         f"movabs r10, {layout.SEEN_PAGES}; movzx ecx, byte ptr [r10+r8]"
     )
-    e.code += b"\xe3\x08"  # jrcxz over the way out
-    e.glue("mov rcx, r9")
-    e.code += b"\xe9\0\0\0\0"
-    e.branches.append(Branch(len(e.code) - 4, "callout", 0, False))
+    e.leave_unless_rcx_is_zero("mov rcx, r9")
     e.glue("mov rcx, r9")
     return PLAIN
 
