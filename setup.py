@@ -34,6 +34,7 @@ ENGINE = (
     "modes",
     "msr",
     "physical",
+    "scheduler",
     "segmentation",
     "stack",
     "stepping",

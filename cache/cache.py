@@ -11,12 +11,14 @@ from cache.memory import CodeMemory
 from cache.pairs import Pairs
 from cache.tables import LookupTables
 from translator.decode import Insn
-from translator.exits import Exit
+from translator.exits import STUB, Exit
 from translator.fragment import Fragment
 from translator.points import Point
 
 PAGE_SHIFT: Final = 12
 PAGE: Final = 4096
+_JUMP: Final = 5
+"""Bytes of JMP rel32."""
 CROWD: Final = 32
 """Exits chained to one fragment, from which on those that have left are looked for."""
 Key = tuple[int, int, int]
@@ -326,9 +328,18 @@ class TranslationCache:
             self._aim(way.placed, way.index, way.placed.address + way.placed.exits.stub(way.index))
 
     def _aim(self, placed: Placed, index: int, host: int, fresh: bool = False) -> None:
-        """Let the jumps of an exit go to *host*."""
-        address = placed.address
-        for site in placed.exits.sites(index):
+        """Let the jumps of an exit, or what stands in place of its stub, go to *host*."""
+        address, sites = placed.address, placed.exits.sites(index)
+        if not sites:
+            stub = placed.exits.stub(index)
+            at, behind = address - self.base + stub, address + stub + _JUMP
+            text = b"\xe9" + (host - behind).to_bytes(4, "little", signed=True)
+            if host == address + stub:
+                text = (STUB + (placed.first_number + index).to_bytes(4, "little"))[:_JUMP]
+            self._code[at : at + _JUMP] = text
+            if not fresh:
+                self._discard(address + stub, behind)
+        for site in sites:
             at = address - self.base + site
             self._code[at : at + 4] = (host - address - site - 4).to_bytes(4, "little", signed=True)
             if not fresh:

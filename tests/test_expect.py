@@ -155,6 +155,8 @@ TERMINAL = [
     (b"\xff", "�"),
     (b"a\x1b\x1b[mb", "ab"),
     (b"a\x1b[1;\x1b[mb", "ab"),
+    (b"a\x1b]\x1b \x1b[mb", "ab"),
+    (b"a\x1b\nb", "a\x1b\nb"),
 ]
 
 

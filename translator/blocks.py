@@ -13,7 +13,7 @@ from typing import Final
 from translator import layout
 from translator.assembler import asm
 from translator.decode import UNDEFINED, Insn
-from translator.exits import Exit, Exits
+from translator.exits import STUB, Exit, Exits
 from translator.expand.copied import memory
 from translator.fragment import Fragment, floats
 from translator.layout import SS
@@ -47,7 +47,6 @@ _MOVED: Final = asm(f"mov r9d, [r15+{layout.DELTA}]") + b"\x45\x8d\x89"  # lea r
 _MOVED_TARGET: Final = asm(f"mov r8d, [r15+{layout.DELTA}]") + b"\x45\x8d\x80"  # lea r8d, [r8 + EIP]
 _RCX_BACK: Final = asm("mov rcx, r9")
 _NARROW_COUNT: Final = asm("mov r9, rcx; movzx ecx, cx") + b"\xe3\x08" + _RCX_BACK
-_STUB: Final = asm(f"mov dword ptr [r15+{layout.EXIT_ID}], 0")[:-4]
 _TO_VMM: Final = asm(f"jmp [r15+{layout.EXIT_STUB}]")
 
 
@@ -269,12 +268,18 @@ class Blocks:
         self.early.append((len(self.code) - 4, back, self.eip + at + piece.insn.length))
 
     def _leave(self, kind: str, eip: int, insn: Insn | None = None, vector: int = 0) -> None:
-        """JMP rel32 to an exit."""
-        self.code += b"\xe9\0\0\0\0"
-        self.leaving.append((len(self.code) - 4, kind, eip, insn, vector, 0, False))
+        """An exit, here and now."""
+        self._stub(len(self.code), kind, eip, insn, vector)
 
     def _go(self, eip: int, internal: int = -1) -> None:
-        """JMP rel32 to a block of this unit or to a direct exit."""
+        """To a block of this unit, or a direct exit here and now."""
+        if internal >= 0:
+            self._jump(eip, internal)
+        else:
+            self._leave("direct", eip & 0xFFFF_FFFF)
+
+    def _jump(self, eip: int, internal: int) -> None:
+        """JMP rel32, five bytes, to a block of this unit or a direct exit."""
         self.code += b"\xe9\0\0\0\0"
         self._bind(len(self.code) - 4, eip, internal)
 
@@ -323,7 +328,7 @@ class Blocks:
             if insn.opcode < 0xE2:
                 code += b"\xeb\x00"  # where LOOPE finds ECX zero, Unicorn takes the flags from the last jump
             code += bytes((0x67, insn.opcode, 5))
-            self._go(after, following)
+            self._jump(after, following)
             self._go(target, internal)
             return
         if insn.opcode != 0xE3:
@@ -335,7 +340,7 @@ class Blocks:
         if insn.opcode != 0xE3:
             zero, nonzero = nonzero, zero
         code += _NARROW_COUNT
-        self._go(*nonzero)
+        self._jump(*nonzero)
         code += _RCX_BACK
         self._go(*zero)
 
@@ -452,14 +457,28 @@ class Blocks:
             stub = len(code)
             if restore:
                 code += _RESTORE
-            code += _STUB
-            number = len(code)
-            code += b"\0\0\0\0" + _TO_VMM
-            lookup = -1
-            if kind == "direct":
-                lookup = len(code)
-                self._by_lookup(eip)
-            offset = eip - self.eip & 0xFFFF_FFFF
-            self.exits.append(Exit(kind, offset, stub, number, tuple(jumps), lookup, insn, vector, refund))
+            self._stub(stub, kind, eip, insn, vector, refund, tuple(jumps))
             for at in jumps:
                 code[at : at + 4] = (stub - at - 4).to_bytes(4, "little", signed=True)
+
+    def _stub(
+        self,
+        start: int,
+        kind: str,
+        eip: int,
+        insn: Insn | None,
+        vector: int,
+        refund: int = 0,
+        sites: tuple[int, ...] = (),
+    ) -> None:
+        """The rest of the stub that begins at *start*: it leaves for the VMM."""
+        code = self.code
+        code += STUB
+        number = len(code)
+        code += b"\0\0\0\0" + _TO_VMM
+        lookup = -1
+        if kind == "direct":
+            lookup = len(code)
+            self._by_lookup(eip)
+        offset = eip - self.eip & 0xFFFF_FFFF
+        self.exits.append(Exit(kind, offset, start, number, sites, lookup, insn, vector, refund))

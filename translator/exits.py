@@ -6,12 +6,16 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from translator import layout
+from translator.assembler import asm
 from translator.decode import Insn
 
 KINDS: Final = ("direct", "callout", "fault", "undefined", "changed", "shadow")
 """direct: on to a known EIP; shadow: the same, with interrupts held off.  fault: a check in emitted code failed.
 changed: the guest's code is not what it was."""
 _NUMBERS: Final = {kind: number for number, kind in enumerate(KINDS)}
+STUB: Final = asm(f"mov dword ptr [r15+{layout.EXIT_ID}], 0")[:-4]
+"""How every stub begins that leaves for the VMM; the exit's number and a jump follow."""
 _WORDS: Final = 6
 _NOWHERE: Final = 0xFFFF_FFFF
 
@@ -28,7 +32,7 @@ class Exit(NamedTuple):
     number: int
     """Host offset of the 4 bytes that hold the exit's number."""
     sites: tuple[int, ...]
-    """Host offsets of the 32-bit displacements of the jumps that lead to this exit."""
+    """Host offsets of the 32-bit displacements of the jumps that lead to this exit; none if the stub stands in line."""
     lookup: int
     """direct: host offset of code that goes to the target by the lookup table; else -1."""
     insn: Insn | None

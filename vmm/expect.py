@@ -21,13 +21,13 @@ WINDOW = 2048
 
 _ESCAPE = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # CSI ... final byte (ECMA-48, 5.4)
-    r"|\][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC ... BEL or ST, as xterm has it
+    r"|\][^\x07\x1b]*(?:\x07|\x1b\\|(?=\x1b[^\\]))"  # OSC ... BEL or ST, as xterm has it, or cut short by another
     r"|[ -/]+[0-~]"  # nF: character sets
     r"|[0-Z\\^-~]"  # Fp, Fe and Fs without parameters
     r"|(?:\[[0-?]*[ -/]*|[ -/]*)(?=\x1b))"  # cut short by another
 )
 _DROPPED = {0: None, 13: None}
-_UNFINISHED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?|[ -/]*)$")
+_UNFINISHED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?|[ -/]*)\Z")
 _LONGEST_ESCAPE = 256
 """Characters after which an escape sequence that does not end is taken for text."""
 

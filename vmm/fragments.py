@@ -352,8 +352,9 @@ class Fragments:
         """
         context, where, physical = placed.key
         room = physical & ~(PAGE - 1)
-        cs_base, lookups = self.contexts.cs_base, self.contexts.paging and self.contexts.mode.user
-        page = placed.linear >> 12
+        cs_base, paging, user = self.contexts.cs_base, self.contexts.paging, self.contexts.mode.user
+        lookups = paging and user
+        page, code = placed.linear >> 12, self._mmu.space.code
         for index, offset in direct:
             target = placed.eip + offset & 0xFFFF_FFFF
             linear = cs_base + target & 0xFFFF_FFFF
@@ -364,6 +365,12 @@ class Fragments:
                     self.cache.chain(self.cache.way_of(placed, index), there, fresh=True)
             elif lookups:
                 self.cache.chain_by_lookup(placed, index, fresh=True)
+            elif not paging or self._mmu.is_global(linear >> 12):
+                number = code.get(linear >> 12 << 1 | user)
+                if number is not None:
+                    there = self.cache.lookup((context, target, number << 12 | linear & PAGE - 1))
+                    if there is not None and (there.following < 0 or not paging):
+                        self.cache.chain(self.cache.way_of(placed, index), there, fresh=True)
 
     def chain(self, way: Way, placed: Placed) -> None:
         """Chain a direct exit, if the link holds as long as both fragments do."""

@@ -19,13 +19,22 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from unicorn import UC_ARCH_X86, UC_HOOK_INSN_INVALID, UC_HOOK_INTR, UC_MODE_64, UC_PROT_ALL, Uc, UcError
+from unicorn import (
+    UC_ARCH_X86,
+    UC_HOOK_INSN_INVALID,
+    UC_HOOK_INTR,
+    UC_HOOK_MEM_FETCH_UNMAPPED,
+    UC_MODE_64,
+    UC_PROT_ALL,
+    Uc,
+    UcError,
+)
 from unicorn import x86_const as x86
 from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TB_REMOVE_CACHE, UC_CTL_TCG_BUFFER_SIZE, UC_CTL_TLB_FLUSH
 from unicorn.unicorn_py3.unicorn import uclib
 
 from translator import crossings, layout
-from vmm import blockchecks, exitchecks
+from vmm import blockchecks, exitchecks, pageflush
 from vmm.stopwatch import Stopwatch
 
 PAGE: Final = 4096
@@ -71,6 +80,7 @@ _FPU_AT_RESET: Final = (
 _DWORD: Final = struct.Struct("<I").unpack_from
 _QWORD: Final = struct.Struct("<Q").unpack_from
 _SIXTEEN: Final = struct.Struct("<16Q").unpack_from
+REGIONS: Final = 2048
 _EMPTY_TABLE: Final = memoryview(bytes(PAGE)).cast("Q")
 _TLB_FLUSH: Final = UC_CTL_TLB_FLUSH | UC_CTL_IO_WRITE << 30
 _BUFFER_SIZE: Final = UC_CTL_TCG_BUFFER_SIZE | 1 << 26 | UC_CTL_IO_WRITE << 30
@@ -83,27 +93,18 @@ def _memory(size: int) -> tuple[mmap.mmap, int]:
     return area, ctypes.addressof(ctypes.c_char.from_buffer(area))
 
 
+def _never(uc: Uc, access: int, address: int, size: int, value: int, data: object) -> bool:
+    """All host-physical memory that code can be fetched from is mapped."""
+    return False
+
+
 class HostSpace:
-    """The upper levels of a set of host tables: the guest's 4 GiB twice, and the VMM's own part, which all share."""
+    """One set of host tables for the guest's addresses: the page table of each 2 MiB of its 4 GiB."""
 
-    __slots__ = ("_directories", "root", "tables")
+    __slots__ = ("entries",)
 
-    def __init__(self, host: Host) -> None:
-        self.tables = [host.new_table() for _ in range(6)]
-        """Host-physical addresses of the tables that this space owns."""
-        self.root, pointers, *directories = self.tables
-        host.quads_of(self.root)[0] = pointers | _LINK
-        host.quads_of(self.root)[layout.BUDGET_BASE >> 39] = host.budget_pointers | _LINK
-        entries = host.quads_of(pointers)
-        for n in range(8, 512):
-            entries[n] = host.shared_pointers[n]
-        for n, directory in enumerate(directories):
-            entries[n] = entries[n + 4] = directory | _LINK
-        self._directories = [host.quads_of(directory) for directory in directories]
-
-    def link(self, region: int, table: int) -> None:
-        """Let the page table at host-physical *table* cover 2 MiB of guest addresses; 0 lets none."""
-        self._directories[region >> 9][region & 511] = table | _LINK if table else 0
+    def __init__(self) -> None:
+        self.entries = memoryview(bytearray(8 * REGIONS)).cast("Q")
 
 
 class Host:
@@ -146,8 +147,8 @@ class Host:
         self._tables_quads = self._tables_area.cast("Q")
         self._next_table = 0
         self._free_tables: list[int] = []
-        self.shared_pointers = self._own_part(tc_size + PAGE, table_bytes)
-        self._start(HostSpace(self))
+        self._own_part(tc_size + PAGE, table_bytes)
+        self._space = HostSpace()
         self.on_exit: Callable[[], None] = lambda: None
         self.on_fault: Callable[[int, int, int], None] = lambda vector, error, address: None
         self.failure: BaseException | None = None
@@ -155,8 +156,10 @@ class Host:
         self._resume_at = 0
         self._in_fault = False
         self._user = False
+        self._tended = 0
         self._control = (0, 0)
         """CR0 and CR4 as ``set_control`` has left them."""
+        self._start(self._root())
 
     # Memory ------------------------------------------------------------------------------------------
 
@@ -193,20 +196,17 @@ class Host:
         """Give a page table back."""
         self._free_tables.append(table - TABLES)
 
-    def new_space(self) -> HostSpace:
-        """Tables for another address space of the guest's.  Raises ``MemoryError`` when the arena is full."""
-        return HostSpace(self)
-
-    def free_space(self, space: HostSpace) -> None:
-        """Give the upper levels of an address space back."""
-        for table in space.tables:
-            self.free_table(table)
-
     def use(self, space: HostSpace) -> None:
-        """Run on these tables from now on; flushes the TLB."""
-        self._word.value = space.root
-        uclib.uc_reg_write(self.uc._uch, x86.UC_X86_REG_CR3, self._word_at)
-        self._stale = True
+        """Run on these tables from now on.  The TLB keeps what it has from others: see ``flush_page``."""
+        self._space = space
+        self._directories[:] = space.entries
+
+    def link(self, space: HostSpace, region: int, table: int) -> None:
+        """Let the page table at host-physical *table* cover 2 MiB of guest addresses; 0 lets none."""
+        entry = table | _LINK if table else 0
+        space.entries[region] = entry
+        if space is self._space:
+            self._directories[region] = entry
 
     def new_frames(self, size: int) -> int:
         """Host-physical address of fresh pages of the VMM's own."""
@@ -236,14 +236,12 @@ class Host:
 
         self.uc.mmio_map(DEVICES + base, -(-size // PAGE) * PAGE, on_read, None, on_write, None)
 
-    def _own_part(self, code_size: int, table_bytes: int) -> list[int]:
-        """Page directories of code, vCPU block, lookup tables and the instruction budget."""
-        root = self.new_table()
-        pointers = self.quads_of(root)
-        roots = {0: pointers}
+    def _own_part(self, code_size: int, table_bytes: int) -> None:
+        """Tables of code, vCPU block, lookup tables and the instruction budget."""
+        self._pointers = self.new_table()
 
         def put(linear: int, entry: int) -> None:
-            table = roots[0]
+            table = self.quads_of(self._pointers)
             for shift in (30, 21):
                 index = linear >> shift & 511
                 if not table[index]:
@@ -264,15 +262,26 @@ class Host:
         page, table, directory = BLOCK | DATA, self.new_table(), self.new_table()
         self.quads_of(table)[:] = memoryview(struct.pack("<Q", page) * 512).cast("Q")
         self.quads_of(directory)[:] = memoryview(struct.pack("<Q", table | _LINK) * 512).cast("Q")
-        self.budget_pointers = self.new_table()
-        self.quads_of(self.budget_pointers)[layout.BUDGET_BASE >> 30 & 511] = directory | _LINK
-        return list(pointers)
+        self._budget_pointers = self.new_table()
+        self.quads_of(self._budget_pointers)[layout.BUDGET_BASE >> 30 & 511] = directory | _LINK
+
+    def _root(self) -> int:
+        """The upper levels of the host's tables: the guest's 4 GiB twice, by ``_directories``, and the VMM's part."""
+        root, *directories = [self.new_table() for _ in range(1 + REGIONS // 512)]
+        first = (directories[0] - TABLES) // 8
+        self._directories = self._tables_quads[first : first + REGIONS]
+        self.quads_of(root)[0] = self._pointers | _LINK
+        self.quads_of(root)[layout.BUDGET_BASE >> 39] = self._budget_pointers | _LINK
+        pointers = self.quads_of(self._pointers)
+        for n, directory in enumerate(directories):
+            pointers[n] = pointers[n + 4] = directory | _LINK
+        return root
 
     def map_area(self, linear: int, size: int) -> memoryview:
         """Memory of the VMM's own at host address *linear*, whole 2 MiB in a GiB where there is some already."""
         base, self._next_area = self._next_area, self._next_area + size
         memory = self._map(base, size)
-        directory = self.quads_of(self.shared_pointers[linear >> 30 & 511] & 0xF_FFFF_FFFF_F000)
+        directory = self.quads_of(self.quads_of(self._pointers)[linear >> 30 & 511] & 0xF_FFFF_FFFF_F000)
         for region in range(size >> 21):
             table = self.new_table()
             directory[(linear >> 21 & 511) + region] = table | _LINK
@@ -283,11 +292,11 @@ class Host:
 
     # The engine -----------------------------------------------------------------------------------------
 
-    def _start(self, space: HostSpace) -> None:
+    def _start(self, root: int) -> None:
         uc = self.uc
         uc.reg_write(x86.UC_X86_REG_CR4, 0x620)  # PAE, OSFXSR, OSXMMEXCPT
         uc.msr_write(0xC000_0080, 0xD01)  # EFER: NXE, LMA, LME, SCE
-        uc.reg_write(x86.UC_X86_REG_CR3, space.root)
+        uc.reg_write(x86.UC_X86_REG_CR3, root)
         uc.reg_write(x86.UC_X86_REG_CR0, 0x8001_0033)  # PG, WP, NE, ET, MP, PE
         uc.reg_write(x86.UC_X86_REG_R15, layout.VCPU_BLOCK)
         self._context = ctypes.c_void_p()
@@ -302,11 +311,15 @@ class Host:
             uc._uch, ctypes.byref(hook), UC_HOOK_INTR, self._callback, None, ctypes.c_uint64(1), ctypes.c_uint64(0)
         )
         uc.hook_add(UC_HOOK_INSN_INVALID, self._on_invalid)
+        # Where a hook of this kind could hear of a block's page, Unicorn does not look through its whole TLB, at each
+        # block that it translates, for entries of that page by which somebody could write to it: nobody can.
+        uc.hook_add(UC_HOOK_MEM_FETCH_UNMAPPED, _never, None, layout.TC_BASE, layout.VCPU_BLOCK - 1)
         handle = uc._uch
         self.lean = handle is not None and exitchecks.turn_off(uclib, handle.value or 0)
         """The engine runs without a check for a request to stop behind every memory access."""
         self.unchecked = blockchecks.turn_off(uclib, handle.value or 0) if handle is not None else None
         """Not None if it runs without one at the start of every block either."""
+        self._flush_page = pageflush.of_engine(uclib, handle.value or 0) if handle is not None else None
 
     def open_gate(self, target: int) -> None:
         """Let emitted code at CPL 3 come to host address *target* at CPL 0, by a call gate; and back by SYSRET."""
@@ -487,6 +500,20 @@ class Host:
     def flush_tlb(self) -> None:
         """Forget cached translations: needed after rights were taken away in a page table."""
         uclib.uc_ctl(self.uc._uch, _TLB_FLUSH)
+
+    def tend_tlb(self) -> None:
+        """To be called now and then: Unicorn fits its TLB's size to how full it is, but only when it empties it."""
+        self._tended += 1
+        if not self._tended & self._tended - 1:
+            self.flush_tlb()
+
+    def flush_page(self, linear: int) -> None:
+        """Forget the cached translation of the page of a guest linear address."""
+        if self._flush_page is None:
+            self.flush_tlb()
+        else:
+            self._flush_page(linear)
+            self._flush_page(linear + (1 << 32))  # the guest's addresses stand there a second time
 
     def discard(self, start: int, end: int) -> None:
         """Forget the engine's own translation of TC bytes that are about to be rewritten."""

@@ -9,25 +9,13 @@ from devices.bus import PortBus
 from devices.core import NEVER, Clock, Device
 from translator.blocks import MAX_INSNS
 from vmm.engine import Engine
-from vmm.stopwatch import Account, P, R, Stopwatch
+from vmm.stopwatch import Account, P, R
 
 CHORE_NS: Final = 8_000_000
 """Guest time after which the VMM looks after the host: input, the screen, the run's limits."""
 PORT_NS: Final = 1_000
 """What IN and OUT take besides the instruction, as on an ISA bus at 8 MHz: a guest that polls a port until some time
 has passed needs no more polls here than on a PC."""
-
-
-class _Accounts(dict[Device | None, Account]):
-    """Whose time an access is; nobody's, if no device answers."""
-
-    def __init__(self, watch: Stopwatch) -> None:
-        super().__init__()
-        self._watch = watch
-
-    def __missing__(self, device: Device | None) -> Account:
-        account = self[device] = self._watch.account("device", device.name if device else "nobody")
-        return account
 
 
 class Scheduler:
@@ -67,7 +55,8 @@ class Scheduler:
         self._port_io = engine.stats.port_io
         self._mmio = engine.stats.mmio
         self._watch = engine.watch
-        self._accounts = _Accounts(self._watch)
+        self._accounts: dict[Device | None, Account] = {}
+        """Whose time an access is; nobody's, if no device answers."""
         engine.on_deadline = self.on_deadline
         engine.on_halt = self.on_halt
         engine.cpu.ports = self
@@ -78,13 +67,20 @@ class Scheduler:
         self._times = {device: device.next_event() for device in timed}
         self._arm()
 
+    def _account(self, device: Device | None) -> Account:
+        account = self._accounts.get(device)
+        if account is None:
+            account = self._watch.account("device", device.name if device else "nobody")
+            self._accounts[device] = account
+        return account
+
     # Ports -------------------------------------------------------------------------------------------------
 
     def read(self, port: int, size: int) -> int:
         """IN."""
         engine = self._engine
         device = self._bus.owner[port]
-        before = self._watch.enter(self._accounts[device])
+        before = self._watch.enter(self._account(device))
         self._clock.now = engine.now
         value = self._bus.read(port, size)
         self._accessed(device)
@@ -95,7 +91,7 @@ class Scheduler:
         """OUT."""
         engine = self._engine
         device = self._bus.owner[port]
-        before = self._watch.enter(self._accounts[device])
+        before = self._watch.enter(self._account(device))
         self._clock.now = engine.now
         self._bus.write(port, size, value)
         self._accessed(device)
@@ -107,7 +103,7 @@ class Scheduler:
         if ports is None or ports.read_block is None:
             return None
         device = self._bus.owner[port]
-        before = self._watch.enter(self._accounts[device])
+        before = self._watch.enter(self._account(device))
         self._clock.now = self._engine.now
         data = ports.read_block(count, size)
         self._accessed(device, count)
@@ -120,7 +116,7 @@ class Scheduler:
         if ports is None or ports.write_block is None:
             return False
         device = self._bus.owner[port]
-        before = self._watch.enter(self._accounts[device])
+        before = self._watch.enter(self._account(device))
         self._clock.now = self._engine.now
         ports.write_block(data, size)
         self._accessed(device, len(data) // size)
@@ -148,7 +144,7 @@ class Scheduler:
 
     def timed(self, device: Device, call: Callable[P, R]) -> Callable[P, R]:
         """A function of *device*, with its time charged to it."""
-        return self._watch.timed(self._accounts[device], call)
+        return self._watch.timed(self._account(device), call)
 
     def memory_accessed(self, device: Device) -> None:
         """A device answered at a physical address: it may have its next event at another time.
@@ -202,6 +198,7 @@ class Scheduler:
     def _do_chores(self) -> None:
         self._chores_at = self._engine.now + CHORE_NS
         before = self._watch.enter(self._watch.chores)
+        self._engine.host.tend_tlb()
         self.chores()
         self._watch.enter(before)
 
@@ -210,7 +207,7 @@ class Scheduler:
         times = self._times
         for device, time in times.items():
             if time <= now:
-                before = self._watch.enter(self._accounts[device])
+                before = self._watch.enter(self._account(device))
                 device.advance()
                 self._watch.enter(before)
         for device in times:  # any of them: one acts on another, as the far end of a line on its serial port

@@ -110,13 +110,13 @@ class Mmu:
     def protect(self, number: int) -> None:
         """Take write rights from a guest-physical page that holds code now."""
         shadow = self.shadow
-        for table, index in shadow.writable_entries(number):
-            table[index] &= ~WRITABLE
+        shadow.protect(number)
         if not self.walker.cpu.cr0 & CR0_PG:
             for page in {number, number | ~self.walker.a20 >> 12 & 0xF_FFFF}:
                 if (entry := shadow.entry(page << 12)) & WRITABLE:
                     shadow.unpaged_table(page << 12)[page & 511] = entry & ~WRITABLE
-        self._host.flush_tlb()
+                    shadow.outdate(page << 12)
+        shadow.flush_stale()
 
     def open(self, linear: int, scratch: int) -> Callable[[], None]:
         """Give full access to one page, whatever it is, until the returned function is called.
@@ -131,12 +131,14 @@ class Mmu:
             target = scratch
         shadow = self.shadow
         shadow.set(linear, target | (DATA if allowed else DATA & ~USER) | WRITABLE, source, physical >> 12)
-        self._host.flush_tlb()
+        shadow.outdate(linear)
+        shadow.flush_stale()
         table, index = shadow.table(linear), linear >> 12 & 511
 
         def close() -> None:
             table[index] = 0
-            self._host.flush_tlb()
+            shadow.outdate(linear)
+            shadow.flush_stale()
 
         return close
 
@@ -152,8 +154,8 @@ class Mmu:
 
     def invalidate(self, linear: int) -> None:
         """INVLPG."""
-        if self.walker.cpu.cr0 & CR0_PG and self.shadow.invalidate(linear):
-            self._host.flush_tlb()
+        if self.walker.cpu.cr0 & CR0_PG:
+            self.shadow.invalidate(linear)
 
     def set_a20(self, mask: int) -> None:
         """The A20 gate: *mask*, of 32 bits, is ANDed to physical addresses."""

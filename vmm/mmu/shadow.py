@@ -10,7 +10,7 @@ So no write to a page table ever faults.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from lru import LRU
@@ -23,9 +23,11 @@ from vmm.physical import PhysicalMemory
 
 MAX_SPACES: Final = 48
 SPARE_TABLES: Final = 64
-"""With fewer host tables left, all spaces but the current one are dropped; one space needs at most 2,054."""
+"""With fewer host tables left, all spaces but the current one are dropped; one space needs at most 2,048."""
 RENEWED: Final = 3
 """Changed entries of a page directory with which it is taken for that of another address space."""
+FEW: Final = 8
+"""So many pages leave the TLB one by one; more, and it is emptied."""
 REGION_SHIFT: Final = 21
 ENTRIES: Final = 512
 _NONE: Final[frozenset[int]] = frozenset()
@@ -34,7 +36,19 @@ _NONE: Final[frozenset[int]] = frozenset()
 class Mirror:
     """A host page table and the guest's table that it follows."""
 
-    __slots__ = ("address", "entries", "epoch", "key", "links", "scattered", "snapshot", "where", "window", "writable")
+    __slots__ = (
+        "address",
+        "entries",
+        "epoch",
+        "filled",
+        "key",
+        "links",
+        "scattered",
+        "snapshot",
+        "where",
+        "window",
+        "writable",
+    )  # fmt: skip
 
     def __init__(self, key: Source, address: int, entries: memoryview) -> None:
         self.key = key
@@ -51,6 +65,8 @@ class Mirror:
         self.window: memoryview | None = None
         """The guest's entries, if they stand in RAM as they are read."""
         self.epoch = 0
+        self.filled: list[int] | None = []
+        """The entries that are present, if they are few."""
         self.writable: dict[int, int] = {}
         """Guest-physical page of each entry that was made writable."""
 
@@ -60,9 +76,9 @@ class Space:
 
     __slots__ = ("code", "contexts", "directories", "fragments", "host", "links", "number")
 
-    def __init__(self, number: int, host: HostSpace) -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
-        self.host = host
+        self.host = HostSpace()
         self.directories: list[tuple[int, bytearray]] = []
         """(guest-physical address, content when last looked at) of the guest's page directories."""
         self.links: dict[int, Mirror] = {}
@@ -105,7 +121,11 @@ class Shadow:
         self._epoch = 0
         self.width = 4
         """Bytes of a guest page-table entry."""
-        self.current: Space
+        self._stale: list[int] = []
+        """Linear pages that the TLB may hold and must not."""
+        self._all_stale = True
+        self.current = self._make(())
+        """The space whose tables the host runs on: the TLB holds nothing but what they say, or ``_stale`` names it."""
 
     # Spaces -------------------------------------------------------------------------------------------------
 
@@ -117,7 +137,7 @@ class Shadow:
         if self._host.tables_left < SPARE_TABLES:
             self._drop_others()
         self._numbers += 1
-        space = Space(self._numbers, self._host.new_space())
+        space = Space(self._numbers)
         self._spaces[directories] = space
         return space
 
@@ -129,7 +149,6 @@ class Shadow:
         space.forget_code()  # its number will not come again
         for region in list(space.links):
             self._detach(space, region)
-        self._host.free_space(space.host)
 
     def _drop_others(self) -> None:
         for space in list(self._spaces.values()):
@@ -143,10 +162,69 @@ class Shadow:
         if space is None:
             space = self._make(directories)
             space.directories = [(at, self._page(at)) for at in directories]
-        else:
-            self._refresh(space)
+        self._refresh(space)
+        self._come_from(self.current, space)
         self.current = space
         self._host.use(space.host)
+        self.flush_stale()
+
+    def _come_from(self, before: Space, space: Space) -> None:
+        """Share what *before* has by the same entry of a page directory; what else it has leaves the TLB."""
+        if before is space:
+            return
+        there = space.links
+        for region, mirror in before.links.items():
+            other = there.get(region)
+            if other is None and self._same_entry(before, space, region):
+                self._follow_table(mirror)
+                self._attach(space, region, mirror)
+            elif other is not mirror:
+                self._outdate_region(region, mirror)
+
+    def _same_entry(self, one: Space, other: Space, region: int) -> bool:
+        """Whether the entry of the page directory that covers a region is, and was, the same in two spaces."""
+        n, at, end = (
+            (0, region >> 1 << 2, (region >> 1) + 1 << 2)
+            if self.width == 4
+            else (region >> 9, (region & 511) << 3, (region & 511) + 1 << 3)
+        )
+        if n >= len(one.directories) or n >= len(other.directories):
+            return False
+        entry = one.directories[n][1][at:end]
+        return len(entry) > 0 and entry == other.directories[n][1][at:end]
+
+    # What the TLB must not hold -------------------------------------------------------------------------------
+
+    def outdate(self, linear: int) -> None:
+        """The entry of *linear* has changed: it must leave the TLB before the guest goes on (``flush_stale``)."""
+        mirror = self.current.links.get(linear >> REGION_SHIFT)
+        if mirror is not None and mirror.scattered:
+            self._all_stale = True
+        else:
+            self._stale.append(linear >> 12)
+
+    def _outdate_entry(self, mirror: Mirror, index: int) -> None:
+        for space, region in mirror.links:
+            if space is self.current:
+                self._stale.append(region * ENTRIES + index)
+
+    def _outdate_region(self, region: int, mirror: Mirror) -> None:
+        if mirror.filled is None:
+            self._all_stale = True
+        else:
+            self._stale += [region * ENTRIES + index for index in mirror.filled]
+
+    def flush_stale(self) -> None:
+        """Let the TLB forget what has changed."""
+        if self._all_stale or len(self._stale) > FEW:
+            self._host.flush_tlb()
+            self._all_stale = False
+        elif self._stale:
+            for page in self._stale:
+                self._host.flush_page(page << 12)
+        else:
+            return
+        self._stale.clear()
 
     def _page(self, at: int) -> bytearray:
         return bytearray(self._physical.read(at, 4096)) if at >= 0 else bytearray()
@@ -206,6 +284,8 @@ class Shadow:
                 self._drop_others()
             address = self._host.new_table()
             mirror = self._mirrors[key] = Mirror(key, address, self._host.quads_of(address))
+            if source == UNPAGED:
+                mirror.filled = None  # it is filled by the dozen
             if mirror.where >= 0:
                 size = ENTRIES * self.width
                 mirror.snapshot[:] = self._physical.read(mirror.where, size)
@@ -213,18 +293,18 @@ class Shadow:
                 if self._physical.plain(mirror.where, size):
                     mirror.window = self._physical.ram[mirror.where : mirror.where + size]
         if space.links.get(region) is not mirror:
-            stale = region in space.links or bool(mirror.links)  # the TLB may hold what goes now
             if mirror.links:
                 self._follow_table(mirror)
             if region in space.links:
                 self._unlink(space, region)
-            if stale:
-                self._host.flush_tlb()
-            self._see_regions(region, mirror)
-            space.links[region] = mirror
-            mirror.links.add((space, region))
-            space.host.link(region, mirror.address)
+            self._attach(space, region, mirror)
         return mirror
+
+    def _attach(self, space: Space, region: int, mirror: Mirror) -> None:
+        self._see_regions(region, mirror)
+        space.links[region] = mirror
+        mirror.links.add((space, region))
+        self._host.link(space.host, region, mirror.address)
 
     def _see_regions(self, region: int, mirror: Mirror) -> None:
         """INVLPG concerns all of a large page, and all places where a table stands."""
@@ -252,7 +332,9 @@ class Shadow:
         mirror = space.links.pop(region, None)
         if mirror is None:
             return
-        space.host.link(region, 0)
+        if space is self.current:
+            self._outdate_region(region, mirror)
+        self._host.link(space.host, region, 0)
         mirror.links.discard((space, region))
         if not mirror.links:
             self._free(mirror)
@@ -280,17 +362,18 @@ class Shadow:
             self._forget_writable(mirror, index)
         self._host.free_table(mirror.address)
 
-    def _zap(self, mirror: Mirror, index: int) -> bool:
-        """Drop one entry; whether there was one.  Code may have been fetched from a page whose entry went before."""
-        present = bool(mirror.entries[index] & PRESENT)
-        if present:
+    def _zap(self, mirror: Mirror, index: int) -> None:
+        """Drop one entry.  Code may have been fetched from a page whose entry went before."""
+        if mirror.entries[index] & PRESENT:
             mirror.entries[index] = 0
+            self._outdate_entry(mirror, index)
             self._forget_writable(mirror, index)
+            if mirror.filled is not None and index in mirror.filled:
+                mirror.filled.remove(index)
         for space, region in list(mirror.links):
             page = region * ENTRIES + index
             if self._is_code(space, page):
                 self._code_moved(space, page)
-        return present
 
     def _forget_writable(self, mirror: Mirror, index: int) -> None:
         number = mirror.writable.pop(index, -1)
@@ -313,9 +396,14 @@ class Shadow:
         mirror = self.current.links.get(linear >> REGION_SHIFT)
         if mirror is None or mirror.key != source:
             mirror = self._link(linear >> REGION_SHIFT, source)
+        before = mirror.entries[index]
+        if mirror.filled is not None and index not in mirror.filled:
+            mirror.filled = [*mirror.filled, index] if len(mirror.filled) < FEW else None
         mirror.entries[index] = entry
         if source == UNPAGED:
             return
+        if before & PRESENT and (before & ~entry or (before ^ entry) & ~WRITABLE):
+            self._outdate_entry(mirror, index)
         self._seen.add(linear >> 12)
         width = self.width
         directory, at = self._directory_entry(linear)
@@ -323,7 +411,6 @@ class Shadow:
         if now != directory[1][at : at + width]:
             if width == 4:  # the other half of what the entry covers follows what the entry was
                 self._unlink(self.current, linear >> REGION_SHIFT ^ 1)
-                self._host.flush_tlb()
             directory[1][at : at + width] = now
         if mirror.where >= 0:
             at = index * width
@@ -332,6 +419,7 @@ class Shadow:
             self._forget_writable(mirror, index)
             mirror.writable[index] = number
             self._writable.setdefault(number, set()).add((mirror, index))
+        self.flush_stale()
 
     def _directory_entry(self, linear: int) -> tuple[tuple[int, bytearray], int]:
         """The directory of the current space that covers *linear*, and the offset of its entry in bytes."""
@@ -347,12 +435,12 @@ class Shadow:
         """The host's entries around an address that is not paged."""
         return self._link(linear >> REGION_SHIFT, UNPAGED).entries
 
-    def invalidate(self, linear: int) -> bool:
-        """INVLPG: drop the entry of *linear*; whether the TLB has to be flushed."""
-        flush = self._drop(linear)
+    def invalidate(self, linear: int) -> None:
+        """INVLPG: drop the entry of *linear*."""
+        self._drop(linear)
+        self.flush_stale()
         if not self._is_held(linear >> 12):
             self._seen.discard(linear >> 12)
-        return flush
 
     def _is_held(self, page: int) -> bool:
         """Whether any space may have linear *page* in its tables, or code from it."""
@@ -376,14 +464,14 @@ class Shadow:
                 return other
         return mirror
 
-    def _drop(self, linear: int) -> bool:
+    def _drop(self, linear: int) -> None:
         """Drop the entry of *linear*, and what was made from an entry of the directory that has changed."""
         space, region = self.current, linear >> REGION_SHIFT
         mirror = self._covering(space, region)
         if mirror is None:
             if self.is_global(linear >> 12):
                 self._code_moved(space, linear >> 12)
-            return False
+            return
         width = self.width
         directory, at = self._directory_entry(linear)
         now = self._physical.read(directory[0] + at, width) if directory[0] >= 0 else b""
@@ -392,20 +480,22 @@ class Shadow:
             first = region & ~1 if width == 4 else region
             for each in range(first, first + (2 if width == 4 else 1)):
                 self._unlink(space, each)
-            return True
+            return
         if mirror.key[0] == LARGE:
-            zapped = [self._zap(mirror, n) for n in range(ENTRIES)]
-            return any(zapped)
+            for n in range(ENTRIES):
+                self._zap(mirror, n)
+            return
         index = linear >> 12 & 511
         at = index * width
         mirror.snapshot[at : at + width] = self._physical.read(mirror.where + at, width)
-        return self._zap(mirror, index)
+        self._zap(mirror, index)
 
-    def writable_entries(self, number: int) -> Iterator[tuple[memoryview, int]]:
-        """(table, index) of all entries through which a guest-physical page is writable under paging.  Forgets them."""
+    def protect(self, number: int) -> None:
+        """Take write rights from all entries for a guest-physical page under paging."""
         for mirror, index in self._writable.pop(number, ()):
             mirror.writable.pop(index, None)
-            yield mirror.entries, index
+            mirror.entries[index] &= ~WRITABLE
+            self._outdate_entry(mirror, index)
 
     def clear(self) -> None:
         """Forget everything: the physical map or the way of paging changed.
@@ -417,8 +507,8 @@ class Shadow:
                 self._code_moved(space, page)
             for region in list(space.links):
                 self._detach(space, region)
-            self._host.free_space(space.host)
         self._spaces.clear()
+        self._all_stale = True
         self._writable.clear()
         self._seen.clear()
 
