@@ -115,8 +115,8 @@ class Blocks:
             code += _WHERE + linear.to_bytes(4, "little") + _VERIFY
         else:
             self.relocations.append((len(code) + 5, -1))
-            code += b"\x47\x0f\xb6\x8c\x07"  # movzx r9d, byte [r15 + r8 - linear]
-            code += (-linear & 0xFFFF_FFFF).to_bytes(4, "little")
+            code += b"\x47\x0f\xb6\x8c\x07"  # movzx r9d, byte [r15 + r8 + VERIFY - linear]
+            code += (layout.VERIFY - linear & 0xFFFF_FFFF).to_bytes(4, "little")
             if floats(self.mode, self.cs_base):
                 code += _AT_HOME
         entry = len(code)
@@ -129,6 +129,7 @@ class Blocks:
         treatments: dict[str, int] = {}
         for _, piece in self.pieces:
             treatments[piece.treatment] = treatments.get(piece.treatment, 0) + 1
+        direct = tuple((n, each.offset) for n, each in enumerate(self.exits) if each.kind == "direct")
         return Fragment(
             self.eip,
             self.mode,
@@ -143,8 +144,9 @@ class Blocks:
             treatments,
             tuple(self.relocations),
             self.movable,
-            tuple((n, each.offset) for n, each in enumerate(self.exits) if each.kind == "direct"),
+            direct,
             self.anywhere,
+            len(direct) == 1 and self.pieces[-1][1].insn.row.how == "call",
         )
 
     # Blocks ------------------------------------------------------------------------------------------

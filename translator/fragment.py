@@ -41,6 +41,9 @@ class Fragment(NamedTuple):
     """(index, offset) of the exits of that kind."""
     anywhere: bool = False
     """The code serves wherever the guest has these bytes mapped: its EIPs are short of ``layout.DELTA``."""
+    returns: bool = False
+    """All ways through the unit that stay in emitted code end in its last instruction, a CALL of a known address: what
+    stands behind it comes when that returns."""
 
     def moved(self, eip: int) -> Fragment:
         """The translation of the same bytes at another EIP, with the same CS base; the fragment must be movable."""

@@ -14,9 +14,13 @@ GUEST_LINEAR: Final = 0
 """The guest's 4 GiB of linear addresses, by shadow tables; the next 4 GiB repeat them."""
 TC_BASE: Final = 0x3_0000_0000
 """The translation cache: read and execute."""
-VCPU_BLOCK: Final = 0x5_0000_0000
-"""The vCPU block: read and write.  It stands 4 GiB higher again, and nothing else within 4 GiB of either: a fragment
-verifies the target of an indirect branch by a load from [r15 + target - own address], which faults if they differ."""
+VCPU_BLOCK: Final = 0x5_001E_0000
+"""The vCPU block: read and write.  Its pages do not share their places in Unicorn's TLB (see ``DELTAS``) with those of
+the budget, which a guest goes through all the time."""
+VERIFY: Final = 0xC000
+"""So far behind the vCPU block stands a page for loads, and 4 GiB higher again; nothing else that is not within 64 KiB
+of the block stands within 4 GiB of either.  A fragment verifies the target of an indirect branch by a load from
+[r15 + VERIFY + target - own address], which faults if they differ: in one table's slot they differ by whole 64 KiB."""
 VOID_LOW: Final = 0x4_0000_0000
 VOID_HIGH: Final = 0xE_0000_0000
 """Where that load faults."""

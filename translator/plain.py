@@ -31,6 +31,7 @@ def to_plain(fragment: Fragment) -> Plain:
         fragment.movable,
         fragment.direct,
         fragment.anywhere,
+        fragment.returns,
     )
 
 

@@ -30,6 +30,10 @@ STEP: Final = 1 << 25
 instruction, to run alone."""
 _CONTEXT: Final = EXACT - 1
 _HIGHEST: Final = 0xFFFF_FFFF
+MAX_RETURNS: Final = 16
+"""Calls in a row whose ways back are translated at once."""
+LONGEST: Final = 15
+"""Bytes of the longest instruction."""
 MAX_KNOWN: Final = 16_384
 """Translations that are remembered."""
 GENERAL_PROTECTION: Final = 13
@@ -172,11 +176,33 @@ class Fragments:
         """The fragment at EIP, translated if need be, and published to indirect branches."""
         key = self._locate(0)
         step = self.contexts.mode.step
-        placed = self._cached(key) or self._translate(key, 1 if step else MAX_INSNS, step)
+        known = self._cached(key)
+        placed = known or self._translate(key, 1 if step else MAX_INSNS, step)
         linear = self.contexts.cs_base + key[1] & 0xFFFF_FFFF
         if not step and linear not in self._mmu.breakpoints.code:
             self._publish(placed, linear)
+            if known is None and placed.returns and not self._mmu.breakpoints.code:
+                self._prepare_returns(placed, key, linear)
         return placed
+
+    def _prepare_returns(self, placed: Placed, key: Key, linear: int) -> None:
+        """Make what a fresh fragment's CALL comes back to, in its page, and so on: the guest is sure to want it."""
+        for _ in range(MAX_RETURNS):
+            length = placed.length
+            if not placed.returns or (linear & PAGE - 1) + length > PAGE - LONGEST:
+                return
+            linear += length
+            key = key[0], key[1] + length & _HIGHEST, key[2] + length
+            if key[1] > self.contexts.cs_limit:
+                return
+            try:
+                known = self._cached(key)
+                placed = known or self._translate(key)
+            except GuestFault:
+                return  # the guest's, if it comes there
+            self._publish(placed, linear)
+            if known is not None:
+                return
 
     def entry(self, placed: Placed) -> int:
         """The host address at which the guest goes on at EIP, in *placed*; emitted code hears where that stands."""
@@ -272,7 +298,7 @@ class Fragments:
                 raise GuestFault(GENERAL_PROTECTION, 0)
             address = mmu.code_address(linear + room & 0xFFFF_FFFF, mode.user)
             following.append(address >> 12)
-            return self._physical.read(address, min(15, beyond))
+            return self._physical.read(address, min(LONGEST, beyond))
 
         for stop in mmu.breakpoints.code:
             if linear < stop < linear + room:

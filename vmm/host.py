@@ -157,6 +157,8 @@ class Host:
         self._in_fault = False
         self._user = False
         self._tended = 0
+        self.flushes = 0
+        """How often the TLB was emptied."""
         self._control = (0, 0)
         """CR0 and CR4 as ``set_control`` has left them."""
         self._start(self._root())
@@ -253,7 +255,8 @@ class Host:
             put(layout.TC_BASE + offset, CODE + offset | PRESENT | USER | ACCESSED | DIRTY)
         for offset in range(0, layout.BLOCK_SIZE, PAGE):
             put(layout.VCPU_BLOCK + offset, BLOCK + offset | DATA | WRITABLE)
-        put(layout.VCPU_BLOCK + (1 << 32), BLOCK | DATA | WRITABLE)
+        for offset in (layout.VERIFY, layout.VERIFY + (1 << 32)):
+            put(layout.VCPU_BLOCK + offset, BLOCK | DATA)
         for offset in range(0, table_bytes, PAGE):
             put(layout.LOOKUP_TABLES + offset, BLOCK + layout.BLOCK_SIZE + offset | DATA | WRITABLE)
             behind = layout.DELTAS + offset
@@ -319,7 +322,8 @@ class Host:
         """The engine runs without a check for a request to stop behind every memory access."""
         self.unchecked = blockchecks.turn_off(uclib, handle.value or 0) if handle is not None else None
         """Not None if it runs without one at the start of every block either."""
-        self._flush_page = pageflush.of_engine(uclib, handle.value or 0) if handle is not None else None
+        self.page_flush = pageflush.of_engine(uclib, handle.value or 0) if handle is not None else None
+        """What takes the page of a host address out of the TLB; None if that cannot be done."""
 
     def open_gate(self, target: int) -> None:
         """Let emitted code at CPL 3 come to host address *target* at CPL 0, by a call gate; and back by SYSRET."""
@@ -499,6 +503,7 @@ class Host:
 
     def flush_tlb(self) -> None:
         """Forget cached translations: needed after rights were taken away in a page table."""
+        self.flushes += 1
         uclib.uc_ctl(self.uc._uch, _TLB_FLUSH)
 
     def tend_tlb(self) -> None:
@@ -509,11 +514,12 @@ class Host:
 
     def flush_page(self, linear: int) -> None:
         """Forget the cached translation of the page of a guest linear address."""
-        if self._flush_page is None:
+        flush = self.page_flush
+        if flush is None:
             self.flush_tlb()
         else:
-            self._flush_page(linear)
-            self._flush_page(linear + (1 << 32))  # the guest's addresses stand there a second time
+            flush(linear)
+            flush(linear + (1 << 32))  # the guest's addresses stand there a second time
 
     def discard(self, start: int, end: int) -> None:
         """Forget the engine's own translation of TC bytes that are about to be rewritten."""

@@ -85,6 +85,7 @@ GUESTS = {
     "anywhere": Guest("kernel"),
     "iret": Guest("kernel"),
     "shared_table": Guest("kernel"),
+    "spaces": Guest("kernel"),
     "invlpg": Guest("kernel"),
     "sysenter": Guest("kernel"),
     "segment_loads_limits": Guest("kernel", qemu=False, why="TCG checks no limits"),

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.mmu.machine import DIRECTORY, FRAME, PAGE, PS, TABLE, WINDOW, A, D, Format, P, Paged, U, W
 from vmm.errors import GuestFault
+from vmm.host import PRESENT, USER, WRITABLE
 from vmm.mmu import MAPPED, TRACED
 from vmm.mmu.shadow import MAX_SPACES
 
@@ -222,6 +223,10 @@ class Guests(RuleBasedStateMachine):
         self.root = self.machine.cpu.cr3
         self.fresh: set[int] = set()
         """Pages that may not be stale."""
+        self.tlb: dict[int, int] = {}
+        """Entries that the host's TLB may hold, by address: all that ever were the host's, less what it was told."""
+        self.flushes = self.machine.host.flushes
+        self.machine.host.page_flush = lambda linear: self.tlb.pop(linear, None)
         self.loaded()
 
     def loaded(self) -> None:
@@ -302,6 +307,21 @@ class Guests(RuleBasedStateMachine):
             assert entry[0] == page, hex(linear)
             assert writable or not entry[1], hex(linear)
             assert user or not entry[2], hex(linear)
+
+    @invariant()
+    def the_tlb_holds_nothing_but_what_the_tables_say(self) -> None:
+        if not hasattr(self, "machine"):
+            return
+        if self.machine.host.flushes != self.flushes:
+            self.flushes = self.machine.host.flushes
+            self.tlb.clear()
+        for linear, held in self.tlb.items():
+            entry = self.machine.mmu.shadow.entry(linear & 0xFFFF_FFFF)
+            assert not (entry ^ held) & ~WRITABLE & ~USER, hex(linear)
+            assert not held & ~entry, hex(linear)
+        for linear in PAGES:
+            if (entry := self.machine.mmu.shadow.entry(linear)) & PRESENT:
+                self.tlb[linear] = self.tlb[linear + (1 << 32)] = entry
 
 
 class LargeGuests(Guests):

@@ -74,7 +74,7 @@ static void on_end(int number, siginfo_t *info, void *context) {
     answer.gpr[4] = regs[REG_UESP];
     answer.eip = regs[REG_EIP];
     answer.eflags = regs[REG_EFL];
-    answer.trap = number == SIGALRM ? 255 : regs[REG_TRAPNO];
+    answer.trap = number == SIGPROF ? 255 : regs[REG_TRAPNO];
     answer.error = regs[REG_ERR];
     answer.cr2 = machine->cr2;
     if (machine->fpregs) memcpy(answer.fx, (char *)machine->fpregs + sizeof(struct _libc_fpstate), 512);
@@ -122,7 +122,7 @@ int main(void) {
     struct sigaction action = {.sa_sigaction = on_start, .sa_flags = SA_SIGINFO | SA_ONSTACK};
     sigaction(SIGUSR1, &action, 0);
     action.sa_sigaction = on_end;
-    static const int ends[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGALRM};
+    static const int ends[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGPROF};
     for (unsigned n = 0; n < sizeof ends / sizeof *ends; n++) sigaction(ends[n], &action, 0);
     uint32_t total = 0;
     for (uint32_t n = 0; n < count; n++) total += windows[n].size;
@@ -141,12 +141,12 @@ int main(void) {
         for (uint32_t n = 0; n < count; n++) memcpy(before[n], (void *)windows[n].address, windows[n].size);
         memcpy(fx_image, request.fx, 512);
         struct itimerval alarm = {.it_value = {.tv_usec = 300000}}, off = {};
-        setitimer(ITIMER_REAL, &alarm, 0);
+        setitimer(ITIMER_PROF, &alarm, 0);
         int result;
         /* A signal's return leaves NT and ID as they are. */
         asm volatile("fxrstor %1; push $0x202; popf; int $0x80"
                      : "=a"(result) : "m"(fx_image), "a"(SYS_kill), "b"(self), "c"(SIGUSR1) : "memory");
-        setitimer(ITIMER_REAL, &off, 0);
+        setitimer(ITIMER_PROF, &off, 0);
         answer.changes = 0;
         for (uint32_t n = 0; n < count; n++)
             for (uint32_t at = 0; at < windows[n].size; at += CHUNK)
