@@ -217,6 +217,22 @@ def test_a_moved_unit_is_the_unit_translated_there(fragments: list[tuple[bytes, 
     assert moved or not any(f.movable for _, f in fragments)
 
 
+@pytest.mark.parametrize(
+    ("code", "returns"),
+    [
+        ("90 e8 00100000", True),
+        ("74 fd e8 00100000", False),  # JZ out of the unit
+        ("74 01 90 e8 00100000", True),  # JZ within it
+        ("90 e9 00100000", False),
+        ("ff d0", False),
+    ],
+    ids=["a call", "another way out", "no other way out", "a jump", "a call of an unknown address"],
+)
+def test_a_unit_knows_whether_it_is_come_back_to(code: str, returns: bool) -> None:
+    fragment = Translator().translate(bytes.fromhex(code), lambda: b"", 0x1000, KERNEL, 0)
+    assert fragment.returns is returns
+
+
 def test_decimal_numbers_are_decimal() -> None:
     assert in_hexadecimal("mov r10, [r15+16]; lea r8d, [rcx*8-120]; mov al, 0x10") == (
         "mov r10, [r15+0x10]; lea r8d, [rcx*8-0x78]; mov al, 0x10"

@@ -10,7 +10,7 @@ from lru import LRU
 from cache.cache import ANYWHERE, CROWD, Key, Placed, TranslationCache, Way
 from translator import layout
 from translator.blocks import MAX_INSNS
-from translator.decode import TooLong, Truncated, boundaries
+from translator.decode import MAX_LENGTH, TooLong, Truncated, boundaries
 from translator.fragment import Fragment, floats
 from translator.layout import CS
 from translator.mode import Mode
@@ -32,8 +32,6 @@ _CONTEXT: Final = EXACT - 1
 _HIGHEST: Final = 0xFFFF_FFFF
 MAX_RETURNS: Final = 16
 """Calls in a row whose ways back are translated at once."""
-LONGEST: Final = 15
-"""Bytes of the longest instruction."""
 MAX_KNOWN: Final = 16_384
 """Translations that are remembered."""
 GENERAL_PROTECTION: Final = 13
@@ -189,7 +187,7 @@ class Fragments:
         """Make what a fresh fragment's CALL comes back to, in its page, and so on: the guest is sure to want it."""
         for _ in range(MAX_RETURNS):
             length = placed.length
-            if not placed.returns or (linear & PAGE - 1) + length > PAGE - LONGEST:
+            if not placed.returns or (linear & PAGE - 1) + length > PAGE - MAX_LENGTH:
                 return
             linear += length
             key = key[0], key[1] + length & _HIGHEST, key[2] + length
@@ -298,7 +296,7 @@ class Fragments:
                 raise GuestFault(GENERAL_PROTECTION, 0)
             address = mmu.code_address(linear + room & 0xFFFF_FFFF, mode.user)
             following.append(address >> 12)
-            return self._physical.read(address, min(LONGEST, beyond))
+            return self._physical.read(address, min(MAX_LENGTH, beyond))
 
         for stop in mmu.breakpoints.code:
             if linear < stop < linear + room:

@@ -183,15 +183,11 @@ class Shadow:
 
     def _same_entry(self, one: Space, other: Space, region: int) -> bool:
         """Whether the entry of the page directory that covers a region is, and was, the same in two spaces."""
-        n, at, end = (
-            (0, region >> 1 << 2, (region >> 1) + 1 << 2)
-            if self.width == 4
-            else (region >> 9, (region & 511) << 3, (region & 511) + 1 << 3)
-        )
+        n, at = self._directory_place(region)
         if n >= len(one.directories) or n >= len(other.directories):
             return False
-        entry = one.directories[n][1][at:end]
-        return len(entry) > 0 and entry == other.directories[n][1][at:end]
+        entry = one.directories[n][1][at : at + self.width]
+        return len(entry) > 0 and entry == other.directories[n][1][at : at + self.width]
 
     # What the TLB must not hold -------------------------------------------------------------------------------
 
@@ -421,11 +417,14 @@ class Shadow:
             self._writable.setdefault(number, set()).add((mirror, index))
         self.flush_stale()
 
+    def _directory_place(self, region: int) -> tuple[int, int]:
+        """Which of a space's directories covers a region, and the offset of its entry in bytes."""
+        return (0, region >> 1 << 2) if self.width == 4 else (region >> 9, (region & 511) << 3)
+
     def _directory_entry(self, linear: int) -> tuple[tuple[int, bytearray], int]:
         """The directory of the current space that covers *linear*, and the offset of its entry in bytes."""
-        if self.width == 4:
-            return self.current.directories[0], linear >> 22 << 2
-        return self.current.directories[linear >> 30], (linear >> 21 & 511) << 3
+        n, at = self._directory_place(linear >> REGION_SHIFT)
+        return self.current.directories[n], at
 
     def table(self, linear: int) -> memoryview:
         """The host's table that maps *linear* in the current space; it must be linked."""
