@@ -31,6 +31,7 @@ ENGINE = (
     "host",
     "interrupts",
     "iopermission",
+    "memo",
     "modes",
     "msr",
     "physical",

@@ -54,7 +54,7 @@ def to_bcd(value: int) -> int:
 
 @dataclass
 class Counter:
-    """One counter.  Time is in clock pulses."""
+    """One counter at clock pulse ``tick``.  Time is in clock pulses."""
 
     mode: int = 0
     bcd: bool = False
@@ -87,6 +87,7 @@ class Counter:
     count_latch: list[int] = field(default_factory=list)
     """Latched bytes that are still to be read."""
     status_latch: int | None = None
+    tick: int = 0
 
     @property
     def initial(self) -> int:
@@ -212,7 +213,7 @@ class Counter:
         """The counter after control word *value*: everything starts anew but for the gate and the element's value."""
         mode = MODES[value >> 1 & 7]
         left = from_bcd(self.count) if self.bcd else self.count
-        return Counter(mode, bool(value & 1), value >> 4 & 3, gate=self.gate, out=mode != 0, left=left)
+        return Counter(mode, bool(value & 1), value >> 4 & 3, gate=self.gate, out=mode != 0, left=left, tick=self.tick)
 
     def write(self, value: int) -> None:
         """A byte of a count."""
@@ -256,9 +257,8 @@ class Counter:
 
 @dataclass
 class PitState:
-    """Three counters at clock pulse ``tick``."""
+    """Three counters, each as it was when somebody last looked at it."""
 
-    tick: int = 0
     counters: list[Counter] = field(default_factory=lambda: [Counter(), Counter(), Counter(gate=False)])
 
 
@@ -287,12 +287,10 @@ class Pit(Device):
 
     def output(self, n: int) -> bool:
         """OUT of counter *n* now."""
-        self._run()
-        return self.state.counters[n].out
+        return self._counter(n).out
 
     def _set_gate2(self, level: bool) -> None:
-        self._run()
-        self.state.counters[2].set_gate(level)
+        self._counter(2).set_gate(level)
 
     # Ports ------------------------------------------------------------------------------------------
     def ports(self) -> Sequence[Ports]:
@@ -302,43 +300,41 @@ class Pit(Device):
         )
 
     def _read(self, port: int, size: int) -> int:
-        self._run()
-        return self.state.counters[port - COUNTER0].read()
+        return self._counter(port - COUNTER0).read()
 
     def _write(self, port: int, size: int, value: int) -> None:
-        self._run()
-        self.state.counters[port - COUNTER0].write(value)
+        self._counter(port - COUNTER0).write(value)
         self._drive()
 
     def _write_control(self, port: int, size: int, value: int) -> None:
-        self._run()
-        counters = self.state.counters
         select = value >> 6
         if select == SC_READ_BACK:
-            for n, counter in enumerate(counters):
+            for n in range(3):
                 if value >> 1 + n & 1:
+                    counter = self._counter(n)
                     if not value & READ_BACK_NO_COUNT:
                         counter.latch_count()
                     if not value & READ_BACK_NO_STATUS:
                         counter.latch_status()
         elif value >> 4 & 3 == RW_LATCH:
-            counters[select].latch_count()
+            self._counter(select).latch_count()
         else:
-            counters[select] = counters[select].programmed(value)
+            self.state.counters[select] = self._counter(select).programmed(value)
             self._drive()
 
     # Time -------------------------------------------------------------------------------------------
-    def _run(self) -> None:
-        state = self.state
+    def _counter(self, n: int) -> Counter:
+        """Counter *n*, brought up to now."""
+        counter = self.state.counters[n]
         tick = ticks_at(self._clock.now)
-        pulses, state.tick = tick - state.tick, tick
-        first, second, third = state.counters
-        second.run(pulses)
-        third.run(pulses)
-        if first.run(pulses):
-            self._irq.set(False)
-            self._irq.set(True)
-        self._drive()
+        pulses, counter.tick = tick - counter.tick, tick
+        rose = counter.run(pulses)
+        if n == 0:
+            if rose:
+                self._irq.set(False)
+                self._irq.set(True)
+            self._drive()
+        return counter
 
     def _drive(self) -> None:
         self._irq.set(self.state.counters[0].out)
@@ -346,7 +342,8 @@ class Pit(Device):
     def next_event(self) -> int:
         counter = self.state.counters[0]
         edge = counter.next_edge() if self.waits() else counter.next_rise()
-        return NEVER if edge is None else time_of(self.state.tick + edge)
+        return NEVER if edge is None else time_of(counter.tick + edge)
 
     def advance(self) -> None:
-        self._run()
+        for n in range(3):
+            self._counter(n)

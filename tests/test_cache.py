@@ -14,10 +14,10 @@ from cache.memory import ALIGNMENT, CodeMemory
 from cache.pairs import SIZE
 from cache.tables import SLOTS, LookupTables
 from translator import layout
-from translator.exits import Exit, Exits
+from translator.exits import ExitList, Exits
 from translator.fragment import Fragment
 from translator.mode import FLAT, Mode
-from translator.points import Points
+from translator.points import PointList, Points
 
 CAPACITY = 8 << 10
 BASE = 0x3_0000_1000
@@ -81,16 +81,14 @@ TestCodeMemory.settings = BOUNDED
 def fragment(eip: int, size: int, exits: int) -> Fragment:
     """A fragment of *size* bytes, its last ones the exits'."""
     start = size - exits * EXIT_BYTES
-    ways = [
-        Exit("direct", 0x9000 + n, at, at + 8, (at + 24,), at + 16, None, 0, 0)
-        for n in range(exits)
-        for at in (start + n * EXIT_BYTES,)
-    ]
+    ways = ExitList()
     code = bytearray(b"\x90" * size)
-    for way in ways:
-        (site,) = way.sites
-        code[site : site + 4] = (way.stub - site - 4).to_bytes(4, "little", signed=True)
-    return Fragment(eip, MODE, 0, code, 16, Exits(ways), Points(), 3, eip, 20, {"ident": 3})
+    for n in range(exits):
+        at = start + n * EXIT_BYTES
+        site = at + 24
+        ways.add("direct", 0x9000 + n, at, at + 8, (site,), at + 16, None, 0, 0)
+        code[site : site + 4] = (at - site - 4).to_bytes(4, "little", signed=True)
+    return Fragment(eip, MODE, 0, code, 16, Exits.listed(ways), Points.listed(PointList()), 3, eip, 20, {"ident": 3})
 
 
 class CacheMachine(RuleBasedStateMachine):

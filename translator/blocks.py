@@ -13,14 +13,14 @@ from typing import Final
 from translator import layout
 from translator.assembler import asm
 from translator.decode import UNDEFINED, Insn
-from translator.exits import STUB, Exit, Exits
+from translator.exits import STUB, ExitList, Exits
 from translator.expand.copied import memory
 from translator.fragment import Fragment, floats
 from translator.layout import SS
 from translator.mode import CHECKED, FLAT, Mode
 from translator.operand import R9, R10, Emitter, block_operand, move_stack_pointer, stack
 from translator.piece import ATTENTION, BRANCH, CALLOUT, ENDS_UNIT, GONE, LEAVES, PLAIN, Piece
-from translator.points import Points
+from translator.points import PointList, Points
 from translator.recording import Site, Sites, recorder
 
 MAX_INSNS: Final = 48
@@ -82,8 +82,8 @@ class Blocks:
         self.cs_base = cs_base
         self.verify = verify
         self.code = bytearray()
-        self.points = Points()
-        self.exits: list[Exit] = []
+        self.points = PointList()
+        self.exits = ExitList()
         self.index = {at: n for n, (at, _) in enumerate(pieces)}
         self.internal: dict[int, int] = {}
         """The leaders that branches inside the unit go to, by the branch's index."""
@@ -129,15 +129,15 @@ class Blocks:
         treatments: dict[str, int] = {}
         for _, piece in self.pieces:
             treatments[piece.treatment] = treatments.get(piece.treatment, 0) + 1
-        direct = tuple((n, each.offset) for n, each in enumerate(self.exits) if each.kind == "direct")
+        direct = tuple(self.exits.direct)
         return Fragment(
             self.eip,
             self.mode,
             self.cs_base,
             code,
             entry,
-            Exits(self.exits),
-            self.points,
+            Exits.listed(self.exits),
+            Points.listed(self.points),
             len(self.pieces),
             linear,
             self.length,
@@ -483,4 +483,4 @@ class Blocks:
             lookup = len(code)
             self._by_lookup(eip)
         offset = eip - self.eip & 0xFFFF_FFFF
-        self.exits.append(Exit(kind, offset, start, number, sites, lookup, insn, vector, refund))
+        self.exits.add(kind, offset, start, number, sites, lookup, insn, vector, refund)

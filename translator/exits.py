@@ -43,29 +43,59 @@ class Exit(NamedTuple):
     """Instructions that were taken off the budget but not executed."""
 
 
+class ExitList:
+    """The exits of a fragment that is being made."""
+
+    def __init__(self) -> None:
+        self.words: list[int] = []
+        self.sites: list[int] = []
+        self.insns: list[tuple[int, Insn]] = []
+        self.direct: list[tuple[int, int, bool]] = []
+        """(index, offset, whether no condition leads there) of those of that kind."""
+
+    def add(
+        self,
+        kind: str,
+        offset: int,
+        stub: int,
+        number: int,
+        sites: Sequence[int],
+        lookup: int,
+        insn: Insn | None,
+        vector: int,
+        refund: int,
+    ) -> None:
+        """One more; see ``Exit``."""
+        words = self.words
+        index = len(words) // _WORDS
+        self.sites += sites
+        words.append(_NUMBERS[kind] | vector << 8 | refund << 16)
+        words.append(offset)
+        words.append(stub)
+        words.append(number)
+        words.append(lookup & _NOWHERE)
+        words.append(len(self.sites))
+        if insn is not None:
+            self.insns.append((index, insn))
+        if kind == "direct":
+            self.direct.append((index, offset, not sites))
+
+
 class Exits:
     """The exits of one fragment by their index."""
 
     __slots__ = ("_insns", "_words", "count")
 
-    def __init__(self, exits: Sequence[Exit]) -> None:
-        self.count = len(exits)
-        words: list[int] = []
-        sites: list[int] = []
-        first = _WORDS * len(exits)
-        for each in exits:
-            sites += each.sites
-            words += (
-                _NUMBERS[each.kind] | each.vector << 8 | each.refund << 16,
-                each.offset,
-                each.stub,
-                each.number,
-                each.lookup & _NOWHERE,
-                first + len(sites),
-            )
-        self._words = array("I", words + sites)
-        """Six words an exit (the last is where its sites end), and the sites."""
-        self._insns = tuple((n, each.insn) for n, each in enumerate(exits) if each.insn is not None)
+    def __init__(self, count: int, words: array[int], insns: tuple[tuple[int, Insn], ...]) -> None:
+        self.count = count
+        self._words = words
+        """Six words an exit (the last is how many sites it and those before it have), and the sites."""
+        self._insns = insns
+
+    @classmethod
+    def listed(cls, exits: ExitList) -> Exits:
+        """Those that were listed."""
+        return cls(len(exits.words) // _WORDS, array("I", exits.words + exits.sites), tuple(exits.insns))
 
     def plain(self) -> tuple[int, bytes, tuple[tuple[int, bytes], ...]]:
         """All of it as plain data."""
@@ -76,11 +106,8 @@ class Exits:
         cls, plain: tuple[int, bytes, tuple[tuple[int, bytes], ...]], decoded: Callable[[bytes], Insn]
     ) -> Exits:
         """Exits from what ``plain`` gave; *decoded* makes an instruction of its bytes."""
-        exits = cls(())
-        exits.count, words, insns = plain
-        exits._words = array("I", words)
-        exits._insns = tuple((n, decoded(raw)) for n, raw in insns)
-        return exits
+        count, words, insns = plain
+        return cls(count, array("I", words), tuple((n, decoded(raw)) for n, raw in insns))
 
     def __len__(self) -> int:
         return self.count
@@ -125,8 +152,8 @@ class Exits:
 
     def sites(self, n: int) -> array[int]:
         words = self._words
-        first = words[_WORDS * n - 1] if n else _WORDS * self.count
-        return words[first : words[_WORDS * n + 5]]
+        first = _WORDS * self.count
+        return words[first + (words[_WORDS * n - 1] if n else 0) : first + words[_WORDS * n + 5]]
 
     def insn(self, n: int) -> Insn | None:
         for index, insn in self._insns:

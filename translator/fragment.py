@@ -37,8 +37,8 @@ class Fragment(NamedTuple):
     """(host offset, sign) of 32-bit words that move with the unit's EIP or against it."""
     movable: bool = False
     """The same bytes at another EIP have the same translation but for the relocations."""
-    direct: tuple[tuple[int, int], ...] = ()
-    """(index, offset) of the exits of that kind."""
+    direct: tuple[tuple[int, int, bool], ...] = ()
+    """(index, offset, whether no condition leads there) of the exits of that kind."""
     anywhere: bool = False
     """The code serves wherever the guest has these bytes mapped: its EIPs are short of ``layout.DELTA``."""
     returns: bool = False

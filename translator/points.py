@@ -27,22 +27,33 @@ class Point(NamedTuple):
     """Interrupts are still held off there (behind STI)."""
 
 
+class PointList:
+    """The points of a fragment that is being made, in the order of ``at``."""
+
+    def __init__(self) -> None:
+        self.packed: list[int] = []  # at << 32 | offset << 16 | refund << 8 | shadow
+        self.fixes: dict[int, Fixes] = {}
+
+    def add(self, at: int, offset: int, refund: int, fixes: Fixes = (), shadow: bool = False) -> None:
+        """One more; see ``Point``."""
+        if fixes:
+            self.fixes[len(self.packed)] = fixes
+        self.packed.append(at << 32 | offset << 16 | refund << 8 | shadow)
+
+
 class Points:
     """The points of one fragment, in the order of ``at``, which only grows."""
 
     __slots__ = ("_fixes", "_packed")
 
-    def __init__(self) -> None:
-        self._packed = array("Q")  # at << 32 | offset << 16 | refund << 8 | shadow
-        self._fixes: dict[int, Fixes] | None = None
+    def __init__(self, packed: array[int], fixes: dict[int, Fixes] | None) -> None:
+        self._packed = packed
+        self._fixes = fixes
 
-    def add(self, at: int, offset: int, refund: int, fixes: Fixes = (), shadow: bool = False) -> None:
-        """Append a point; see ``Point``."""
-        if fixes:
-            if self._fixes is None:
-                self._fixes = {}
-            self._fixes[len(self._packed)] = fixes
-        self._packed.append(at << 32 | offset << 16 | refund << 8 | shadow)
+    @classmethod
+    def listed(cls, points: PointList) -> Points:
+        """Those that were listed."""
+        return cls(array("Q", points.packed), points.fixes or None)
 
     def plain(self) -> tuple[bytes, tuple[tuple[int, Fixes], ...]]:
         """All of it as plain data."""
@@ -51,11 +62,8 @@ class Points:
     @classmethod
     def restored(cls, plain: tuple[bytes, tuple[tuple[int, Fixes], ...]]) -> Points:
         """Points from what ``plain`` gave."""
-        points = cls()
         packed, fixes = plain
-        points._packed = array("Q", packed)
-        points._fixes = dict(fixes) or None
-        return points
+        return cls(array("Q", packed), dict(fixes) or None)
 
     def __len__(self) -> int:
         return len(self._packed)

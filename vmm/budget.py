@@ -33,7 +33,7 @@ class Budget:
         self._deadline = 0
         """Instructions retired when r14 is at BUDGET_BASE."""
         self._due = BUDGET_BASE
-        """What r14 is at the deadline: above BUDGET_BASE when the budget was stretched to the end of a unit."""
+        """What r14 is at the deadline."""
         self.soft = True
         self.exact = False
         self.idle_ns = 0
@@ -66,21 +66,23 @@ class Budget:
     @property
     def left(self) -> int:
         """Instructions to the deadline."""
-        left: int = self._quads[_BUDGET] - BUDGET_BASE
+        left: int = self._quads[_BUDGET] - self._due
         return left
 
     def set(self, insns: int, soft: bool, exact: bool) -> None:
         """Let emitted code run until *insns* instructions have retired.
 
-        It may be late by less than a unit, a *soft* one early by as much; an *exact* one is met to the instruction.
+        A *soft* deadline may be early by a unit, an *exact* one is met to the instruction.  Others may be late by a
+        unit: the budget is longer by as much, so that the check that fails is the first behind the deadline.
         """
         now = self.insns
-        insns = min(max(insns, now), now + layout.BUDGET_SPAN - MAX_INSNS)
-        self._deadline = insns
-        self._due = BUDGET_BASE
+        more = 0 if soft or exact else MAX_INSNS - 1
+        insns = min(max(insns, now), now + layout.BUDGET_SPAN - 2 * MAX_INSNS)
+        self._deadline = insns + more
+        self._due = BUDGET_BASE + more
         self.soft, self.exact = soft, exact
-        self._quads[_BUDGET] = BUDGET_BASE + insns - now
-        self._quads[_TSC] = (insns + BUDGET_BASE << self.icount) + self.idle_ns + self.tsc_offset & _WORD
+        self._quads[_BUDGET] = self._due + insns - now
+        self._quads[_TSC] = (self._deadline + BUDGET_BASE << self.icount) + self.idle_ns + self.tsc_offset & _WORD
 
     def elapse(self, nanoseconds: int) -> None:
         """*nanoseconds*, those of some instructions, pass without any: the deadline comes nearer."""
@@ -93,25 +95,9 @@ class Budget:
         """Give back instructions that were taken off but not executed (negative: take them off)."""
         self._quads[_BUDGET] += insns
 
-    def stretch(self, budget: int, address: int) -> int | None:
-        """An event is near, but not at the unit whose check by a load from *address* failed with r14 = *budget*.
-
-        Returns r14 with which the unit may run, less than a unit late; None if the deadline is reached or is not to be
-        stretched.
-        """
-        if self.soft or self.exact or budget <= self._due:
-            return None
-        more = BUDGET_BASE - address
-        self.extend(more)
-        self._due += more
-        return budget + more
-
-    def extend(self, insns: int) -> None:
-        """Move the deadline on."""
-        self._deadline += insns
-        self._quads[_TSC] = self._quads[_TSC] + (insns << self.icount) & _WORD
-
     def end(self) -> None:
         """Call it the deadline now (a soft one)."""
-        self.extend(-self.left)
-        self._quads[_BUDGET] = BUDGET_BASE
+        left = self.left
+        self._deadline -= left
+        self._quads[_TSC] = self._quads[_TSC] - (left << self.icount) & _WORD
+        self._quads[_BUDGET] = self._due

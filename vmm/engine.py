@@ -354,7 +354,8 @@ class Engine:
         cpu = self.cpu
         self._quads[_EIP] = eip + self._quads[_DELTA] & 0xFFFF_FFFF
         self.emulate(insn)
-        waits = self.trap or self.nmi or cpu.halted or self.stopping or cpu.shadow or self.interrupt
+        waits = self.trap or self.nmi or cpu.halted or self.stopping or cpu.shadow
+        waits = waits or (self.interrupt and cpu.interrupts_enabled)
         if not waits and not self.budget.is_over and (after := self.fragments.after(way)) is not None:
             self._quads[layout.RESUME // 8] = self.fragments.entry(after)
             return

@@ -56,7 +56,7 @@ class Faults:
         self._contexts.follow()
         if vector == PAGE_FAULT:
             if BUDGET_BASE - PAGE <= address < BUDGET_BASE:
-                self._on_budget(address)
+                self._on_budget()
                 return
             if address < 0x2_0000_1000:
                 self._on_page_fault(address & 0xFFFF_FFFF, bool(error & 2))
@@ -183,16 +183,11 @@ class Faults:
         self._cpu.eip = placed.eip + point.offset + quads[_DELTA]
         return point
 
-    def _on_budget(self, address: int) -> None:
-        """Fewer instructions are left than the unit at hand may execute: the load from *address* found out."""
+    def _on_budget(self) -> None:
+        """Fewer instructions are left than the unit at hand may execute."""
         self._stats.exits["budget"] += 1
         budget = self._engine.budget
-        left = self._host.register(14)
-        stretched = None if self._engine.stopping else budget.stretch(left, address)
-        if stretched is not None:
-            self._host.set_register(14, stretched)
-            return
-        if budget.exact and left > BUDGET_BASE and not self._engine.stopping and self._run_exactly():
+        if budget.exact and self._host.register(14) > BUDGET_BASE and not self._engine.stopping and self._run_exactly():
             return
         if self._take_registers().shadow:
             self._cpu.shadow = 1

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple
-
-from lru import LRU
+from typing import Final
 
 from cache.cache import ANYWHERE, CROWD, Key, Placed, TranslationCache, Way
 from translator import layout
@@ -19,6 +18,7 @@ from translator.unit import Translator
 from vmm.contexts import Contexts
 from vmm.errors import GuestFault
 from vmm.host import PAGE, Host
+from vmm.memo import Memo
 from vmm.mmu import Mmu, Space
 from vmm.physical import PhysicalMemory
 from vmm.translations import Translations
@@ -30,28 +30,13 @@ STEP: Final = 1 << 25
 instruction, to run alone."""
 _CONTEXT: Final = EXACT - 1
 _HIGHEST: Final = 0xFFFF_FFFF
-MAX_RETURNS: Final = 16
-"""Calls in a row whose ways back are translated at once."""
-MAX_KNOWN: Final = 16_384
-"""Translations that are remembered."""
+MAX_AHEAD: Final = 64
+"""Fragments that are made at once because the guest is going to come to them from one that it needs."""
+AHEAD_ROOM: Final = 4 << 20
+"""Bytes of a translation cache that holds so many without evicting one of them."""
 GENERAL_PROTECTION: Final = 13
 _EIP: Final = layout.EIP // 8
 _DELTA: Final = layout.DELTA // 8
-
-
-class Known(NamedTuple):
-    """A translation that may serve again: at another address, or after it was evicted."""
-
-    source: bytes
-    """The guest's bytes."""
-    room: int
-    """How many bytes could have been translated: to the end of the page or of the segment."""
-    fragment: Fragment
-
-    def matches(self, code: bytes, cs_base: int, anywhere: bool) -> bool:
-        """The same bytes, with as much room, stand there now, and are to be translated in the same way."""
-        same = len(code) == self.room and code.startswith(self.source) and self.fragment.cs_base == cs_base
-        return same and self.fragment.anywhere is anywhere
 
 
 class Fragments:
@@ -68,7 +53,6 @@ class Fragments:
         store: Translations | None = None,
     ) -> None:
         self._cpu = cpu
-        self._store = store
         self._mmu = mmu
         self._physical = physical
         self.cache = cache
@@ -78,14 +62,15 @@ class Fragments:
         self.contexts = Contexts(host, cpu, mmu, cache.tables, quads)
         self.verified: set[int] = set()
         """Guest-physical pages whose fragments check their source when entered, and that are not traced."""
-        self._known: LRU[tuple[int, int], Known] = LRU(MAX_KNOWN)
-        """Translations by context, variant and guest-physical address."""
+        self._memo = Memo(store)
         self.recalled = 0
         """Units that needed no translation because their bytes were known, in this run or by the store."""
         self._everywhere: dict[int, list[Placed]] = {}
         """Fragments in the lookup tables of all spaces, by the global linear page that they came from."""
         self._moves = 0
         """How often a page of code was mapped another way."""
+        self._wanted: deque[tuple[Placed, int, Key, int, bool]] = deque()
+        """What fresh fragments lead to and is not in the cache, see ``_want``."""
         cache.watch, cache.unwatch = self._watch, self._unwatch
         mmu.is_code = self.is_traced
         mmu.on_remap = self._on_remap
@@ -161,7 +146,7 @@ class Fragments:
         if self._cpu.mode_changed:
             if contexts.full:
                 self.cache.flush()
-                self._known.clear()
+                self._memo.forget()
                 contexts.forget()
             contexts.update()
         eip = self._quads[_EIP]
@@ -179,28 +164,30 @@ class Fragments:
         linear = self.contexts.cs_base + key[1] & 0xFFFF_FFFF
         if not step and linear not in self._mmu.breakpoints.code:
             self._publish(placed, linear)
-            if known is None and placed.returns and not self._mmu.breakpoints.code:
-                self._prepare_returns(placed, key, linear)
+            if self._wanted:
+                self._go_ahead()
         return placed
 
-    def _prepare_returns(self, placed: Placed, key: Key, linear: int) -> None:
-        """Make what a fresh fragment's CALL comes back to, in its page, and so on: the guest is sure to want it."""
-        for _ in range(MAX_RETURNS):
-            length = placed.length
-            if not placed.returns or (linear & PAGE - 1) + length > PAGE - MAX_LENGTH:
-                return
-            linear += length
-            key = key[0], key[1] + length & _HIGHEST, key[2] + length
-            if key[1] > self.contexts.cs_limit:
-                return
+    def _go_ahead(self) -> None:
+        """Make what fresh fragments lead to, and so on, without the VMM being asked each time."""
+        wanted, cs_limit = self._wanted, self.contexts.cs_limit
+        for _ in range(MAX_AHEAD):
+            if not wanted:
+                break
+            source, index, key, linear, sure = wanted.popleft()
+            if linear & PAGE - 1 > PAGE - MAX_LENGTH or key[1] > cs_limit:
+                continue
             try:
-                known = self._cached(key)
-                placed = known or self._translate(key)
+                placed = self._cached(key) or self._insert(key, MAX_INSNS, False, not sure)
             except GuestFault:
-                return  # the guest's, if it comes there
-            self._publish(placed, linear)
-            if known is not None:
-                return
+                continue  # the guest's, if it comes there
+            if placed is None:
+                continue
+            if index >= 0 and placed.following < 0 and placed.anywhere is source.anywhere:
+                self.cache.chain(self.cache.way_of(source, index), placed, fresh=True)
+            else:
+                self._publish(placed, linear)
+        wanted.clear()
 
     def entry(self, placed: Placed) -> int:
         """The host address at which the guest goes on at EIP, in *placed*; emitted code hears where that stands."""
@@ -269,14 +256,20 @@ class Fragments:
         return self._cached(key) or self._translate(key, 1 if step else MAX_INSNS, step)
 
     def _translate(self, key: Key, max_insns: int = MAX_INSNS, single_block: bool = False) -> Placed:
+        placed = self._insert(key, max_insns, single_block, False)
+        assert placed is not None
+        return placed
+
+    def _insert(self, key: Key, max_insns: int, single_block: bool, known: bool) -> Placed | None:
+        """Translate; only *known*: None if it takes more than to remember.  Raises ``GuestFault``."""
         watch = self._stopwatch
         before = watch.enter(watch.translate)
         try:
-            return self._insert(key, max_insns, single_block)
+            return self._place(key, max_insns, single_block, known)
         finally:
             watch.enter(before)
 
-    def _insert(self, key: Key, max_insns: int, single_block: bool) -> Placed:
+    def _place(self, key: Key, max_insns: int, single_block: bool, known: bool) -> Placed | None:
         _, eip, physical = key
         cpu, mode, mmu = self._cpu, self.contexts.mode, self._mmu
         if key[0] & STEP:
@@ -306,10 +299,15 @@ class Fragments:
         exact = bool(key[0] & EXACT)
         anywhere = self._floats(key) and not verify and physical <= _HIGHEST
         keep_known &= not verify
-        recalled = self._recall(key, code, anywhere) if keep_known else None
+        stored = key[0] <= _CONTEXT and not (mode.step or mode.record)
+        recalled = None
+        if keep_known:
+            recalled = self._memo.find(key[0], physical, mode, segment.base, code, anywhere, stored)
         if recalled is not None:
             fragment = recalled.moved(physical if anywhere else eip)
             self.recalled += 1
+        elif known:
+            return None
         else:
             if anywhere:
                 fragment = self._make(code, more, physical, mode, max_insns, single_block, verify, exact, True)
@@ -320,34 +318,14 @@ class Fragments:
             if following and following[0] in self.verified and not verify:
                 fragment = self._make(code, more, eip, mode, max_insns, single_block, True, exact)
             if keep_known and fragment.movable and not following:
-                self._known[key[0], physical] = Known(code[: fragment.length], len(code), fragment)
-                if self._store is not None and self._is_kept(key):
-                    self._store.add(code, fragment)
+                self._memo.keep(key[0], physical, code, fragment, stored)
         if anywhere:
             key = key[0], ANYWHERE, physical
         straddles = following and (physical & 0xFFF) + fragment.length > PAGE
         placed = self.cache.insert(key, fragment, following[0] if straddles else -1)
         if not key[0] >> 24 and not mode.step and not mmu.breakpoints.code:
-            self._chain_ahead(placed, fragment.direct)
+            self._chain_ahead(placed, fragment, eip, linear)
         return placed
-
-    def _is_kept(self, key: Key) -> bool:
-        """Whether the fragment of *key* is of a kind that a store of translations has."""
-        mode = self.contexts.mode
-        return key[0] <= _CONTEXT and not (mode.step or mode.record)
-
-    def _recall(self, key: Key, code: bytes, anywhere: bool) -> Fragment | None:
-        """The translation of *code*, for any EIP, if it is known from this run or by the store."""
-        base = self.contexts.cs_base
-        known = self._known.get((key[0], key[2]))
-        if known is not None and known.matches(code, base, anywhere):
-            return known.fragment
-        if self._store is None or not self._is_kept(key):
-            return None
-        stored = self._store.find(self.contexts.mode, base, anywhere, code)
-        if stored is not None:
-            self._known[key[0], key[2]] = Known(code[: stored.length], len(code), stored)
-        return stored
 
     def _make(
         self,
@@ -369,32 +347,45 @@ class Fragments:
         except (Truncated, TooLong):
             raise GuestFault(GENERAL_PROTECTION, 0) from None
 
-    def _chain_ahead(self, placed: Placed, direct: tuple[tuple[int, int], ...]) -> None:
-        """Chain exits of a fresh fragment to what is in the cache already.
+    def _chain_ahead(self, placed: Placed, fragment: Fragment, eip: int, linear: int) -> None:
+        """Chain exits of a fresh fragment, which stands at *eip*, to what is in the cache already; want what is not.
 
         Inside a page a link holds as long as both fragments do.  A user's exits to other pages go by the lookup table.
         """
         context, where, physical = placed.key
-        room = physical & ~(PAGE - 1)
         cs_base, paging, user = self.contexts.cs_base, self.contexts.paging, self.contexts.mode.user
-        lookups = paging and user
-        page, code = placed.linear >> 12, self._mmu.space.code
-        for index, offset in direct:
-            target = placed.eip + offset & 0xFFFF_FFFF
-            linear = cs_base + target & 0xFFFF_FFFF
-            if linear >> 12 == page:
-                eip = ANYWHERE if where == ANYWHERE else target
-                there = self.cache.lookup((context, eip, room | linear & PAGE - 1))
-                if there is not None and there.following < 0:
-                    self.cache.chain(self.cache.way_of(placed, index), there, fresh=True)
-            elif lookups:
+        page, code = linear >> 12, self._mmu.space.code
+        alone = len(fragment.direct) == 1
+        if fragment.returns and (linear & PAGE - 1) + fragment.length < PAGE:
+            key = context, eip + fragment.length & _HIGHEST, physical + fragment.length
+            self._want(placed, -1, key, linear + fragment.length, alone)
+        for index, offset, unconditional in fragment.direct:
+            target = eip + offset & _HIGHEST
+            to = cs_base + target & _HIGHEST
+            number = physical >> 12 if to >> 12 == page else code.get(to >> 12 << 1 | user, -1)
+            key = context, target, number << 12 | to & PAGE - 1
+            if to >> 12 != page and paging and user:
                 self.cache.chain_by_lookup(placed, index, fresh=True)
-            elif not paging or self._mmu.is_global(linear >> 12):
-                number = code.get(linear >> 12 << 1 | user)
-                if number is not None:
-                    there = self.cache.lookup((context, target, number << 12 | linear & PAGE - 1))
-                    if there is not None and (there.following < 0 or not paging):
+                index = -1
+            elif to >> 12 != page and paging and not self._mmu.is_global(to >> 12):
+                continue
+            elif number >= 0:
+                there = self.cache.lookup((context, ANYWHERE, key[2]) if where == ANYWHERE else key)
+                if there is not None:
+                    if there.following < 0:
                         self.cache.chain(self.cache.way_of(placed, index), there, fresh=True)
+                    continue
+            if number >= 0:
+                self._want(placed, index, key, to, unconditional and alone)
+
+    def _want(self, source: Placed, index: int, key: Key, linear: int, sure: bool) -> None:
+        """*source* leads to *linear* by exit number *index*, or by the lookup table (-1): *sure*, or only perhaps.
+
+        Code that changes itself would have changed until it is come to.
+        """
+        some = sure or self._memo.store is not None
+        if some and self.cache.capacity >= AHEAD_ROOM and key[2] >> 12 not in self.verified:
+            self._wanted.append((source, index, key, linear, sure))
 
     def chain(self, way: Way, placed: Placed) -> None:
         """Chain a direct exit, if the link holds as long as both fragments do."""

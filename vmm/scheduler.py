@@ -11,7 +11,7 @@ from translator.blocks import MAX_INSNS
 from vmm.engine import Engine
 from vmm.stopwatch import Account, P, R
 
-CHORE_NS: Final = 8_000_000
+CHORE_NS: Final = 32_000_000
 """Guest time after which the VMM looks after the host: input, the screen, the run's limits."""
 PORT_NS: Final = 1_000
 """What IN and OUT take besides the instruction, as on an ISA bus at 8 MHz: a guest that polls a port until some time

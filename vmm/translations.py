@@ -8,10 +8,10 @@ translation cache.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import marshal
 import sys
-import zlib
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
@@ -21,7 +21,7 @@ from typing import Any, Final
 import translator
 from translator.fragment import Fragment
 from translator.mode import Mode
-from translator.plain import Plain, from_plain, to_plain
+from translator.plain import from_plain, to_plain
 from vmm.errors import ImageError, UsageError
 from vmm.files import write_whole
 
@@ -29,13 +29,15 @@ MAGIC: Final = b"btvmm translations\n"
 MAX_UNITS = 200_000
 """Units that are kept; those that the last run did not need go first."""
 MAX_BYTES = 1 << 30
-"""Of the content, unpacked."""
+"""Of the content."""
 HEAD: Final = 12
 """Bytes of code that units are looked up by."""
 _DIGEST: Final = 32
 
 _Key = tuple[tuple[Any, ...], int, bool, int, bytes]
 """Mode, CS base, whether it may stand anywhere, room in bytes, the first bytes."""
+_Unit = tuple[bytes, bytes]
+"""The guest's bytes, and the fragment, which is made of its bytes when it is needed."""
 
 
 @cache
@@ -58,7 +60,7 @@ class Translations:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._units: dict[_Key, list[tuple[bytes, Plain]]] = {}
+        self._units: dict[_Key, list[_Unit]] = {}
         self._used: dict[tuple[_Key, int], None] = {}
         """(key, number in its list) of what this run has needed."""
         self._modes: dict[Mode, tuple[Any, ...]] = {}
@@ -75,13 +77,18 @@ class Translations:
         return sum(map(len, self._units.values()))
 
     def _load(self, data: bytes) -> None:
-        own, digest, packed = data[:_DIGEST], data[_DIGEST : 2 * _DIGEST], data[2 * _DIGEST :]
-        if own != fingerprint() or hashlib.sha256(packed).digest() != digest:
+        content = memoryview(data)[2 * _DIGEST :]
+        if data[:_DIGEST] != fingerprint() or len(content) > MAX_BYTES:
             return
-        unpacker = zlib.decompressobj()
-        content = unpacker.decompress(packed, MAX_BYTES)
-        if unpacker.eof:
+        if hashlib.sha256(content).digest() != data[_DIGEST : 2 * _DIGEST]:
+            return
+        collects = gc.isenabled()
+        gc.disable()  # it would look through all that is being made again and again
+        try:
             self._units = marshal.loads(content)
+        finally:
+            if collects:
+                gc.enable()
 
     def _key(self, mode: Mode, cs_base: int, anywhere: bool, code: bytes) -> _Key:
         plain = self._modes.get(mode)
@@ -92,10 +99,10 @@ class Translations:
     def find(self, mode: Mode, cs_base: int, anywhere: bool, code: bytes) -> Fragment | None:
         """The translation of the unit at the start of *code*, at some EIP; it is movable."""
         key = self._key(mode, cs_base, anywhere, code)
-        for n, (source, plain) in enumerate(self._units.get(key, ())):
+        for n, (source, packed) in enumerate(self._units.get(key, ())):
             if code.startswith(source):
                 self._used[key, n] = None
-                return from_plain(plain, mode)
+                return from_plain(marshal.loads(packed), mode)
         return None
 
     def add(self, code: bytes, fragment: Fragment) -> None:
@@ -103,24 +110,24 @@ class Translations:
         key = self._key(fragment.mode, fragment.cs_base, fragment.anywhere, code)
         units = self._units.setdefault(key, [])
         self._used[key, len(units)] = None
-        units.append((code[: fragment.length], to_plain(fragment)))
+        units.append((code[: fragment.length], marshal.dumps(to_plain(fragment))))
         self._changed = True
 
     def save(self) -> None:
         """Write the file if there is something new.  Raises ``UsageError`` if that fails."""
         if not self._changed:
             return
-        kept: dict[_Key, list[tuple[bytes, Plain]]] = {}
+        kept: dict[_Key, list[_Unit]] = {}
         for _, (key, unit) in zip(range(MAX_UNITS), self._by_use(), strict=False):
             kept.setdefault(key, []).append(unit)
-        packed = zlib.compress(marshal.dumps(kept), 1)
+        content = marshal.dumps(kept)
         try:
-            write_whole(self._path, MAGIC + fingerprint() + hashlib.sha256(packed).digest() + packed)
+            write_whole(self._path, MAGIC + fingerprint() + hashlib.sha256(content).digest() + content)
         except OSError as error:
             raise UsageError(f"--tc-store: {self._path}: {error.strerror}") from None
         self._changed = False
 
-    def _by_use(self) -> Iterator[tuple[_Key, tuple[bytes, Plain]]]:
+    def _by_use(self) -> Iterator[tuple[_Key, _Unit]]:
         """All units, those that this run has needed first."""
         for key, n in self._used:
             yield key, self._units[key][n]

@@ -16,7 +16,7 @@ from vmm.errors import GuestFault
 from vmm.host import DATA, PAGE, PRESENT, USER, WRITABLE, Host
 from vmm.mmu.seen import Seen
 from vmm.mmu.shadow import REGION_SHIFT, Shadow, Space
-from vmm.mmu.walk import ABOVE, CR4_PAE, MASK, Source, Walker
+from vmm.mmu.walk import ABOVE, CR4_PAE, LARGE, MASK, Source, Walker
 from vmm.physical import DEVICE, EXACT, NOTHING, RAM, ROM, PhysicalMemory
 from vmm.vcpu import CR0_PG, VCpu
 
@@ -29,6 +29,8 @@ FRAME: Final = 0xF_FFFF_F000
 """Host-physical address in a shadow entry."""
 PREFILL: Final = 32
 """Neighbours of an unpaged page that are mapped along with it."""
+AROUND: Final = 16
+"""Pages of a large page that are mapped at once: who wants one of them is likely to go through all."""
 
 
 class Mmu:
@@ -86,15 +88,26 @@ class Mmu:
         if watched is not None and (write or watched):
             return STEP
         self.hidden_faults += 1
-        entry = page.host | DATA
-        if not allowed:
-            entry &= ~USER
+        rights = DATA if allowed else DATA & ~USER
+        own = rights
         if writable and not code and watched is None and kind in (RAM, DEVICE):
-            entry |= WRITABLE
-        self.shadow.set(linear, entry, source, number)
+            own |= WRITABLE
+        self.shadow.set(linear, page.host | own, source, number)
         if not self.walker.cpu.cr0 & CR0_PG:
             self._prefill(linear)
+        elif source[0] == LARGE:
+            self._spread(linear, number, rights | WRITABLE if writable else rights)
         return MAPPED
+
+    def _spread(self, linear: int, number: int, rights: int) -> None:
+        """Map RAM around a page of a large page, guest-physical *number*: there are one entry's *rights* to all."""
+        own = linear >> 12
+        first = own & ~(AROUND - 1)
+        for page in range(first, first + AROUND):
+            if not self.shadow.entry(page << 12) & PRESENT:
+                beside = self.physical.page(number + page - own)
+                if beside.kind == RAM and not self.is_code(number + page - own) and page not in self.breakpoints.pages:
+                    self.shadow.spread(page << 12, beside.host | rights, number + page - own)
 
     def _prefill(self, linear: int) -> None:
         """Map RAM around an unpaged page."""

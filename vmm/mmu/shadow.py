@@ -70,6 +70,12 @@ class Mirror:
         self.writable: dict[int, int] = {}
         """Guest-physical page of each entry that was made writable."""
 
+    def enter(self, index: int, entry: int) -> None:
+        """Let *entry* stand at *index*, present."""
+        if self.filled is not None and index not in self.filled:
+            self.filled = [*self.filled, index] if len(self.filled) < FEW else None
+        self.entries[index] = entry
+
 
 class Space:
     """One address space of the guest's."""
@@ -371,6 +377,10 @@ class Shadow:
             if self._is_code(space, page):
                 self._code_moved(space, page)
 
+    def _note_writable(self, mirror: Mirror, index: int, number: int) -> None:
+        mirror.writable[index] = number
+        self._writable.setdefault(number, set()).add((mirror, index))
+
     def _forget_writable(self, mirror: Mirror, index: int) -> None:
         number = mirror.writable.pop(index, -1)
         entries = self._writable.get(number)
@@ -393,9 +403,7 @@ class Shadow:
         if mirror is None or mirror.key != source:
             mirror = self._link(linear >> REGION_SHIFT, source)
         before = mirror.entries[index]
-        if mirror.filled is not None and index not in mirror.filled:
-            mirror.filled = [*mirror.filled, index] if len(mirror.filled) < FEW else None
-        mirror.entries[index] = entry
+        mirror.enter(index, entry)
         if source == UNPAGED:
             return
         if before & PRESENT and (before & ~entry or (before ^ entry) & ~WRITABLE):
@@ -413,9 +421,16 @@ class Shadow:
             mirror.snapshot[at : at + width] = self._physical.read(mirror.where + at, width)
         if entry & WRITABLE:
             self._forget_writable(mirror, index)
-            mirror.writable[index] = number
-            self._writable.setdefault(number, set()).add((mirror, index))
+            self._note_writable(mirror, index, number)
         self.flush_stale()
+
+    def spread(self, linear: int, entry: int, number: int) -> None:
+        """Map one more page of a large page, of which the current space has some; it was not present."""
+        mirror, index = self.current.links[linear >> REGION_SHIFT], linear >> 12 & 511
+        mirror.enter(index, entry)
+        self._seen.add(linear >> 12)
+        if entry & WRITABLE:
+            self._note_writable(mirror, index, number)
 
     def _directory_place(self, region: int) -> tuple[int, int]:
         """Which of a space's directories covers a region, and the offset of its entry in bytes."""

@@ -33,8 +33,8 @@ class _CountingBudget(Budget):
         super().elapse(nanoseconds)
         self._count()
 
-    def extend(self, insns: int) -> None:
-        super().extend(insns)
+    def end(self) -> None:
+        super().end()
         self._count()
 
     def _count(self) -> None:

@@ -1,0 +1,64 @@
+"""Translations that may serve again: at another address, after they were evicted, or in another run."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from lru import LRU
+
+from translator.fragment import Fragment
+from translator.mode import Mode
+from vmm.translations import Translations
+
+MAX_KNOWN: Final = 16_384
+"""Translations of this run that are remembered."""
+
+
+class Known(NamedTuple):
+    """A translation that may serve again."""
+
+    source: bytes
+    """The guest's bytes."""
+    room: int
+    """How many bytes could have been translated: to the end of the page or of the segment."""
+    fragment: Fragment
+
+    def matches(self, code: bytes, cs_base: int, anywhere: bool) -> bool:
+        """The same bytes, with as much room, stand there now, and are to be translated in the same way."""
+        same = len(code) == self.room and code.startswith(self.source) and self.fragment.cs_base == cs_base
+        return same and self.fragment.anywhere is anywhere
+
+
+class Memo:
+    """Movable fragments by context and guest-physical address, and by the *store* of other runs, if there is one."""
+
+    def __init__(self, store: Translations | None) -> None:
+        self.store = store
+        self._known: LRU[tuple[int, int], Known] = LRU(MAX_KNOWN)
+
+    def find(
+        self, context: int, physical: int, mode: Mode, cs_base: int, code: bytes, anywhere: bool, stored: bool
+    ) -> Fragment | None:
+        """The translation of *code*, for any EIP, if it is known; *stored* fragments are of a kind that the store has.
+
+        *context* is the number of *mode* and *cs_base*, with the fragment's variant.
+        """
+        known: Known | None = self._known.get((context, physical))
+        if known is not None and known.matches(code, cs_base, anywhere):
+            return known.fragment
+        if self.store is None or not stored:
+            return None
+        fragment = self.store.find(mode, cs_base, anywhere, code)
+        if fragment is not None:
+            self._known[context, physical] = Known(code[: fragment.length], len(code), fragment)
+        return fragment
+
+    def keep(self, context: int, physical: int, code: bytes, fragment: Fragment, stored: bool) -> None:
+        """Remember the *fragment* that was made of the start of *code*; *stored*: for other runs too."""
+        self._known[context, physical] = Known(code[: fragment.length], len(code), fragment)
+        if self.store is not None and stored:
+            self.store.add(code, fragment)
+
+    def forget(self) -> None:
+        """The numbers of contexts mean something else from now on."""
+        self._known.clear()
