@@ -218,19 +218,21 @@ def test_a_moved_unit_is_the_unit_translated_there(fragments: list[tuple[bytes, 
 
 
 @pytest.mark.parametrize(
-    ("code", "returns"),
+    ("code", "returns", "sure"),
     [
-        ("90 e8 00100000", True),
-        ("74 fd e8 00100000", False),  # JZ out of the unit
-        ("74 01 90 e8 00100000", True),  # JZ within it
-        ("90 e9 00100000", False),
-        ("ff d0", False),
+        ("90 e8 00100000", True, [0x1006]),
+        ("74 fd e8 00100000", True, []),  # JZ out of the unit
+        ("74 01 90 e8 00100000", True, [0x1008]),  # JZ within it
+        ("90 e9 00100000", False, [0x1006]),
+        ("ff d0", True, []),
+        ("74 fd c3", False, []),
     ],
-    ids=["a call", "another way out", "no other way out", "a jump", "a call of an unknown address"],
+    ids=["a call", "another way out", "no other way out", "a jump", "a call of an unknown address", "a return"],
 )
-def test_a_unit_knows_whether_it_is_come_back_to(code: str, returns: bool) -> None:
+def test_a_unit_knows_what_it_surely_leads_to(code: str, returns: bool, sure: list[int]) -> None:
     fragment = Translator().translate(bytes.fromhex(code), lambda: b"", 0x1000, KERNEL, 0)
     assert fragment.returns is returns
+    assert [offset for _, offset, direct in fragment.direct if direct and fragment.leads_on] == sure
 
 
 def test_decimal_numbers_are_decimal() -> None:

@@ -146,7 +146,7 @@ class Blocks:
             self.movable,
             direct,
             self.anywhere,
-            len(direct) == 1 and self.pieces[-1][1].insn.row.how == "call",
+            self.pieces[-1][1].insn.row.how in ("call", "call_rm"),
         )
 
     # Blocks ------------------------------------------------------------------------------------------

@@ -42,8 +42,12 @@ class Fragment(NamedTuple):
     anywhere: bool = False
     """The code serves wherever the guest has these bytes mapped: its EIPs are short of ``layout.DELTA``."""
     returns: bool = False
-    """All ways through the unit that stay in emitted code end in its last instruction, a CALL of a known address: what
-    stands behind it comes when that returns."""
+    """It ends in a CALL: what stands behind it comes when that returns."""
+
+    @property
+    def leads_on(self) -> bool:
+        """No condition leads out of the unit, but what its last instruction decides."""
+        return all(unconditional for _, _, unconditional in self.direct)
 
     def moved(self, eip: int) -> Fragment:
         """The translation of the same bytes at another EIP, with the same CS base; the fragment must be movable."""

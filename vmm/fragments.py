@@ -65,8 +65,8 @@ class Fragments:
         self._memo = Memo(store)
         self.recalled = 0
         """Units that needed no translation because their bytes were known, in this run or by the store."""
-        self._everywhere: dict[int, list[Placed]] = {}
-        """Fragments in the lookup tables of all spaces, by the global linear page that they came from."""
+        self._everywhere: dict[int, dict[Placed, None]] = {}
+        """Fragments of global linear pages that other pages lead to, by links or the lookup tables of all spaces."""
         self._moves = 0
         """How often a page of code was mapped another way."""
         self._wanted: deque[tuple[Placed, int, Key, int, bool]] = deque()
@@ -184,7 +184,7 @@ class Fragments:
             if placed is None:
                 continue
             if index >= 0 and placed.following < 0 and placed.anywhere is source.anywhere:
-                self.cache.chain(self.cache.way_of(source, index), placed, fresh=True)
+                self._link(source, index, placed, linear >> 12)
             else:
                 self._publish(placed, linear)
         wanted.clear()
@@ -202,7 +202,10 @@ class Fragments:
         if not self.cache.publish(contexts.table, placed, linear, family) or not contexts.paging:
             return
         fragments = self._mmu.space.fragments
-        _note(self._everywhere if everywhere else fragments, page, placed)
+        if everywhere:
+            self._note_everywhere(page, placed)
+        else:
+            _note(fragments, page, placed)
         if placed.following >= 0:
             _note(fragments, page + 1 & 0xF_FFFF, placed)
         elif not everywhere and not self._mmu.breakpoints.code:
@@ -355,10 +358,10 @@ class Fragments:
         context, where, physical = placed.key
         cs_base, paging, user = self.contexts.cs_base, self.contexts.paging, self.contexts.mode.user
         page, code = linear >> 12, self._mmu.space.code
-        alone = len(fragment.direct) == 1
+        sure = fragment.leads_on
         if fragment.returns and (linear & PAGE - 1) + fragment.length < PAGE:
             key = context, eip + fragment.length & _HIGHEST, physical + fragment.length
-            self._want(placed, -1, key, linear + fragment.length, alone)
+            self._want(placed, -1, key, linear + fragment.length, sure)
         for index, offset, unconditional in fragment.direct:
             target = eip + offset & _HIGHEST
             to = cs_base + target & _HIGHEST
@@ -373,10 +376,23 @@ class Fragments:
                 there = self.cache.lookup((context, ANYWHERE, key[2]) if where == ANYWHERE else key)
                 if there is not None:
                     if there.following < 0:
-                        self.cache.chain(self.cache.way_of(placed, index), there, fresh=True)
+                        self._link(placed, index, there, to >> 12)
                     continue
             if number >= 0:
-                self._want(placed, index, key, to, unconditional and alone)
+                self._want(placed, index, key, to, unconditional and sure)
+
+    def _link(self, source: Placed, index: int, target: Placed, page: int) -> None:
+        """Chain an exit of a fragment that has not run yet to one that stands in linear *page*."""
+        self.cache.chain(self.cache.way_of(source, index), target, fresh=True)
+        if self.contexts.paging and source.linear >> 12 != target.linear >> 12:
+            self._note_everywhere(page, target)
+
+    def _note_everywhere(self, page: int, placed: Placed) -> None:
+        """Links or tables lead from elsewhere to *placed* in a global page; now and then the dead among such go."""
+        known = self._everywhere.setdefault(page, {})
+        if len(known) >= CROWD and not len(known) % CROWD:
+            self._everywhere[page] = known = {each: None for each in known if each.live}
+        known[placed] = None
 
     def _want(self, source: Placed, index: int, key: Key, linear: int, sure: bool) -> None:
         """*source* leads to *linear* by exit number *index*, or by the lookup table (-1): *sure*, or only perhaps.

@@ -86,6 +86,7 @@ GUESTS = {
     "iret": Guest("kernel"),
     "shared_table": Guest("kernel"),
     "spaces": Guest("kernel"),
+    "ahead": Guest("kernel"),
     "invlpg": Guest("kernel"),
     "sysenter": Guest("kernel"),
     "segment_loads_limits": Guest("kernel", qemu=False, why="TCG checks no limits"),

@@ -23,7 +23,10 @@ HOLE    equ     0x200000
 %%on:
 %endmacro
 
-main:   mov     ecx, 3
+main:   mov     al, 0xFF                ; no interrupt while flags with IF are tried
+        out     0x21, al
+        out     0xA1, al
+        mov     ecx, 3
 .round: push    ecx
 %assign n 0
 %rep 9

@@ -53,6 +53,16 @@ def test_each_space_has_its_own_dirty_bit_of_a_large_page(form: Format) -> None:
     assert machine.get(other) & (A | D) == A
 
 
+def test_a_page_of_code_beside_one_of_the_same_large_page_is_not_writable() -> None:
+    machine = Paged(PSE)
+    machine.put(machine.upper(WINDOW), PS | P | W)
+    machine.mmu.is_code = lambda page: page == 1
+    machine.mmu.fill(WINDOW, True, False)
+    assert machine.host_entry(WINDOW + 2 * PAGE) == (2 * PAGE, True, False)
+    entry = machine.host_entry(WINDOW + PAGE)
+    assert entry is None or not entry[1]
+
+
 def test_a_table_that_was_rewritten_meanwhile_is_new_where_it_is_linked() -> None:
     """A process dies, its page table's frame serves another: what its old mirror said is nobody's."""
     machine = Paged(TWO)

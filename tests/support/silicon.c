@@ -140,7 +140,7 @@ int main(void) {
         }
         for (uint32_t n = 0; n < count; n++) memcpy(before[n], (void *)windows[n].address, windows[n].size);
         memcpy(fx_image, request.fx, 512);
-        struct itimerval alarm = {.it_value = {.tv_usec = 300000}}, off = {};
+        struct itimerval alarm = {.it_value = {.tv_sec = 2}}, off = {};
         setitimer(ITIMER_PROF, &alarm, 0);
         int result;
         /* A signal's return leaves NT and ID as they are. */
