@@ -87,6 +87,11 @@ def test_what_was_not_needed_goes_first(path: Path, monkeypatch: pytest.MonkeyPa
     assert [found(again, page) for page in PAGES[:4]] == [True, True, False, True]
 
 
+def test_a_run_adds_no_more_than_is_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(translations, "MAX_UNITS", 3)
+    assert len(filled(path, PAGES[:5])) == 3
+
+
 @pytest.mark.parametrize("damage", ["a bit", "the end", "all but the name", "another version", "too large"])
 def test_a_file_that_does_not_hold_is_made_anew(path: Path, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(path, PAGES[:2])

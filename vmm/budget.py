@@ -72,8 +72,8 @@ class Budget:
     def set(self, insns: int, soft: bool, exact: bool) -> None:
         """Let emitted code run until *insns* instructions have retired.
 
-        A *soft* deadline may be early by a unit, an *exact* one is met to the instruction.  Others may be late by a
-        unit: the budget is longer by as much, so that the check that fails is the first behind the deadline.
+        A *soft* deadline may be early by a unit, an *exact* one is met to the instruction.  Others may be late by less
+        than a unit: the budget is longer by as much, so that the first check that fails stands behind the deadline.
         """
         now = self.insns
         more = 0 if soft or exact else MAX_INSNS - 1

@@ -48,10 +48,7 @@ class Memo:
             return known.fragment
         if self.store is None or not stored:
             return None
-        fragment = self.store.find(mode, cs_base, anywhere, code)
-        if fragment is not None:
-            self._known[context, physical] = Known(code[: fragment.length], len(code), fragment)
-        return fragment
+        return self.store.find(mode, cs_base, anywhere, code)
 
     def keep(self, context: int, physical: int, code: bytes, fragment: Fragment, stored: bool) -> None:
         """Remember the *fragment* that was made of the start of *code*; *stored*: for other runs too."""

@@ -61,8 +61,10 @@ class Translations:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._units: dict[_Key, list[_Unit]] = {}
-        self._used: dict[tuple[_Key, int], None] = {}
-        """(key, number in its list) of what this run has needed."""
+        self._used: dict[int, tuple[_Key, _Unit]] = {}
+        """What this run has needed, by the identity of the fragment's bytes."""
+        self._room = MAX_UNITS
+        """How many units this run may still add."""
         self._modes: dict[Mode, tuple[Any, ...]] = {}
         self._changed = False
         try:
@@ -99,18 +101,21 @@ class Translations:
     def find(self, mode: Mode, cs_base: int, anywhere: bool, code: bytes) -> Fragment | None:
         """The translation of the unit at the start of *code*, at some EIP; it is movable."""
         key = self._key(mode, cs_base, anywhere, code)
-        for n, (source, packed) in enumerate(self._units.get(key, ())):
+        for source, packed in self._units.get(key, ()):
             if code.startswith(source):
-                self._used[key, n] = None
+                self._used[id(packed)] = key, (source, packed)
                 return from_plain(marshal.loads(packed), mode)
         return None
 
     def add(self, code: bytes, fragment: Fragment) -> None:
         """Keep *fragment*, which is movable and was made from the start of *code*."""
+        if not self._room:
+            return
+        self._room -= 1
         key = self._key(fragment.mode, fragment.cs_base, fragment.anywhere, code)
-        units = self._units.setdefault(key, [])
-        self._used[key, len(units)] = None
-        units.append((code[: fragment.length], marshal.dumps(to_plain(fragment))))
+        source, packed = code[: fragment.length], marshal.dumps(to_plain(fragment))
+        self._units.setdefault(key, []).append((source, packed))
+        self._used[id(packed)] = key, (source, packed)
         self._changed = True
 
     def save(self) -> None:
@@ -129,9 +134,8 @@ class Translations:
 
     def _by_use(self) -> Iterator[tuple[_Key, _Unit]]:
         """All units, those that this run has needed first."""
-        for key, n in self._used:
-            yield key, self._units[key][n]
+        yield from self._used.values()
         for key, units in self._units.items():
-            for n, unit in enumerate(units):
-                if (key, n) not in self._used:
-                    yield key, unit
+            for source, packed in units:
+                if id(packed) not in self._used:
+                    yield key, (source, packed)
