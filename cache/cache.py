@@ -81,7 +81,6 @@ class Placed:
         "linear",
         "live",
         "points",
-        "returns",
         "shared",
         "size",
         "slots",
@@ -102,7 +101,6 @@ class Placed:
         """The guest-physical page that the source runs on into, or -1."""
         self.points = fragment.points
         self.exits = fragment.exits
-        self.returns = fragment.returns
         self.first_number = 0
         """The exits' numbers begin here."""
         self.incoming: list[Way] | None = None

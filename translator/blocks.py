@@ -129,7 +129,6 @@ class Blocks:
         treatments: dict[str, int] = {}
         for _, piece in self.pieces:
             treatments[piece.treatment] = treatments.get(piece.treatment, 0) + 1
-        direct = tuple(self.exits.direct)
         return Fragment(
             self.eip,
             self.mode,
@@ -144,7 +143,7 @@ class Blocks:
             treatments,
             tuple(self.relocations),
             self.movable,
-            direct,
+            tuple(self.exits.direct),
             self.anywhere,
             self.pieces[-1][1].insn.row.how in ("call", "call_rm"),
         )

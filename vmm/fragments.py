@@ -390,7 +390,7 @@ class Fragments:
     def _note_everywhere(self, page: int, placed: Placed) -> None:
         """Links or tables lead from elsewhere to *placed* in a global page; now and then the dead among such go."""
         known = self._everywhere.setdefault(page, {})
-        if len(known) >= CROWD and not len(known) % CROWD:
+        if placed not in known and len(known) >= CROWD and not len(known) % CROWD:
             self._everywhere[page] = known = {each: None for each in known if each.live}
         known[placed] = None
 

@@ -34,7 +34,7 @@ class Statistic:
     """``"counter"`` (only grows) or ``"gauge"``."""
     help: str
     deterministic: bool = True
-    """The same in every run of the same machine."""
+    """The same in every run of the same machine with the same store of translations."""
 
 
 def _declare(

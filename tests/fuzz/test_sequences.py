@@ -27,6 +27,8 @@ BOUNDED = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+OUT_OF_CODE = ((14, 0), RUNS_DATA)
+"""How a program ends in plain Unicorn that returns into nowhere or into data: the engine has memory there."""
 INSTRUCTION_FETCH = 16
 """Bit of a page fault's error code."""
 
@@ -55,8 +57,8 @@ def test_like_plain_unicorn(
 ) -> None:
     subject = case(ENVIRONMENTS[mode], COMPUTING, lines, seed, max_insns=1 + seed % 400)
     expected = plain[mode].run_case(subject)
-    if expected.end in ((14, 0), RUNS_DATA):
-        return  # a return into nowhere, or into data: the engine has memory there
+    if expected.end in OUT_OF_CODE:
+        return
     got = engine.run_case(subject)
     if isinstance(expected.end, tuple) and isinstance(got.end, tuple):
         expected.end = expected.end[0], got.end[1]  # it tells no error codes
@@ -79,7 +81,7 @@ def test_a_late_deadline_is_less_than_a_unit_late_and_counted(
     if got.end == "timeout":
         assert limit <= got.insns < limit + MAX_INSNS
         expected = plain[mode].run_case(replace(subject, max_insns=got.insns))
-        if expected.end not in ((14, 0), RUNS_DATA):
+        if expected.end not in OUT_OF_CODE:
             report(subject, differences(subject, expected, got))
 
 
