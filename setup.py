@@ -35,6 +35,7 @@ ENGINE = (
     "modes",
     "msr",
     "physical",
+    "quickports",
     "scheduler",
     "segmentation",
     "stack",

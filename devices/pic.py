@@ -9,7 +9,7 @@ An edge-triggered request is withdrawn when its input falls before the acknowled
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -74,12 +74,15 @@ class Pic:
         """INT: high while a request waits for acknowledgement."""
         self.inputs = tuple(Line(partial(self._input, level)) for level in range(8))
         """IR0..IR7."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called behind whatever may change the state."""
         self._slaves = slaves
         self._elcr_writable = elcr_writable
 
     def reset(self) -> None:
         self.state = PicState(levels=sum(line.level << n for n, line in enumerate(self.inputs)))
         self.intr.set(False)
+        self.on_change()
 
     # Priority ------------------------------------------------------------------------------------
     @property
@@ -101,6 +104,7 @@ class Pic:
 
     def _update(self) -> None:
         self.intr.set(self.request() is not None)
+        self.on_change()
 
     def request(self) -> int | None:
         """The level that INTA would find: the highest unmasked request above everything in service."""
@@ -133,6 +137,12 @@ class Pic:
                 state.lowest = level
             self._update()
         return level
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing requests an interrupt, and reads and writes are those of a chip at work."""
+        state = self.state
+        return not (state.poll or self.irr) and state.step == READY
 
     # Command words ----------------------------------------------------------------------------------
     def _icw1(self, value: int) -> None:
@@ -195,6 +205,7 @@ class Pic:
         if state.poll:
             state.poll = False
             level = self.acknowledge()
+            self.on_change()
             return 0 if level is None else POLL_REQUEST | level
         if port & 1:
             return state.imr
@@ -253,6 +264,7 @@ class PicPair(Device):
     def state(self, state: PicPairState) -> None:
         self.master.state = state.master
         self.slave.state = state.slave
+        self.master.on_change()
 
     def line(self, irq: int) -> Line:
         """The input for *irq*, 0..15.  Raises ``ValueError`` for IRQ 2, which the cascade takes."""

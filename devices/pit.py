@@ -106,6 +106,14 @@ class Counter:
         return to_bcd(value % 10_000) if self.bcd else value & 0xFFFF
 
     @property
+    def plain(self) -> bool:
+        """Until OUT changes next, reads give the count, low byte and high byte in turn, one less with each pulse."""
+        if self.bcd or self.rw != RW_BOTH or self.count_latch or self.status_latch is not None:
+            return False
+        steady = self._enabled and self.armed and not (self.load or self.strobe)
+        return steady and (self.mode != 3 if self.mode != 2 else self.out)
+
+    @property
     def status(self) -> int:
         """The status byte of the read-back command."""
         return self.out << 7 | self.null_count << 6 | self.rw << 4 | self.mode << 1 | self.bcd

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from devices.backends import CharacterSink
@@ -71,12 +71,15 @@ class SystemPortB(Device):
         return (Ports(PORT_B, 1, self._read, self._write, names=("NMI status and control",)),)
 
     def _read(self, port: int, size: int) -> int:
-        value = self.state.bits
+        value = self.plain
         if self._clock.now * REFRESH_HZ // (SECOND * REFRESH_PULSES) & 1:
             value |= PORT_B_REFRESH
-        if self._out2():
-            value |= PORT_B_OUT2
         return value
+
+    @property
+    def plain(self) -> int:
+        """What a read gives but for the refresh of memory, until OUT of counter 2 changes."""
+        return self.state.bits | PORT_B_OUT2 * self._out2()
 
     def _write(self, port: int, size: int, value: int) -> None:
         self.state.bits = value & PORT_B_WRITABLE
@@ -145,8 +148,12 @@ class PostPort(Device):
         return self.state.codes[-1] if self.state.codes else 0
 
     def _write(self, port: int, size: int, value: int) -> None:
+        self.note((value,))
+
+    def note(self, values: Iterable[int]) -> None:
+        """These bytes were written, in this order."""
         codes = self.state.codes
-        codes.append(value)
+        codes += values
         del codes[:-POST_CODES]
 
 

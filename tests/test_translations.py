@@ -15,9 +15,10 @@ from translator.plain import to_plain
 from translator.unit import Translator
 from vmm import Machine, UsageError, VmmError, translations
 from vmm.config import DebugExit
-from vmm.translations import MAGIC, Translations
+from vmm.translations import MAGIC, Translations, kind_of
 
 MODE = Mode(True, True, True, False, False, True, True, False, (FLAT,) * 6)
+KIND = kind_of(MODE, 0, False)
 PAGES = [bytes((0xB8, n, 0, 0, 0, 0x40, 0xC3)) + bytes(9) for n in range(8)]  # mov eax, n; inc eax; ret
 needs_guests = pytest.mark.skipif(not shutil.which("nasm"), reason="nasm assembles the guest")
 
@@ -34,13 +35,13 @@ def path(tmp_path: Path) -> Path:
 def filled(path: Path, pages: list[bytes]) -> Translations:
     store = Translations(path)
     for page in pages:
-        store.add(page, translated(page))
+        store.add(KIND, page, translated(page))
     store.save()
     return store
 
 
 def found(store: Translations, code: bytes, mode: Mode = MODE, base: int = 0, anywhere: bool = False) -> bool:
-    return store.find(mode, base, anywhere, code) is not None
+    return store.find(kind_of(mode, base, anywhere), mode, code) is not None
 
 
 def test_what_was_kept_is_found_by_its_bytes(path: Path) -> None:
@@ -48,7 +49,7 @@ def test_what_was_kept_is_found_by_its_bytes(path: Path) -> None:
     store = Translations(path)
     assert len(store) == 2
     for page in PAGES[:2]:
-        fragment = store.find(MODE, 0, False, page)
+        fragment = store.find(KIND, MODE, page)
         assert fragment is not None
         assert to_plain(fragment) == to_plain(translated(page))
     assert not found(store, PAGES[2])
@@ -80,7 +81,7 @@ def test_what_was_not_needed_goes_first(path: Path, monkeypatch: pytest.MonkeyPa
     filled(path, PAGES[:3])
     store = Translations(path)
     assert found(store, PAGES[1])
-    store.add(PAGES[3], translated(PAGES[3]))
+    store.add(KIND, PAGES[3], translated(PAGES[3]))
     store.save()
     again = Translations(path)
     assert len(again) == 3
@@ -109,7 +110,7 @@ def test_a_file_that_does_not_hold_is_made_anew(path: Path, damage: str, monkeyp
     store = Translations(path)
     assert len(store) == 0
     monkeypatch.undo()
-    store.add(PAGES[0], translated(PAGES[0]))
+    store.add(KIND, PAGES[0], translated(PAGES[0]))
     store.save()
     assert found(Translations(path), PAGES[0])
 

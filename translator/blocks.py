@@ -19,7 +19,7 @@ from translator.fragment import Fragment, floats
 from translator.layout import SS
 from translator.mode import CHECKED, FLAT, Mode
 from translator.operand import R9, R10, Emitter, block_operand, move_stack_pointer, stack
-from translator.piece import ATTENTION, BRANCH, CALLOUT, ENDS_UNIT, GONE, LEAVES, PLAIN, Piece
+from translator.piece import ATTENTION, BRANCH, CALLOUT, ENDS_UNIT, GONE, LEAVES, ONWARD, PLAIN, Piece
 from translator.points import PointList, Points
 from translator.recording import Site, Sites, recorder
 
@@ -90,7 +90,7 @@ class Blocks:
         self.jumps: list[tuple[int, int]] = []  # (position of rel32, leader)
         self.leaving: list[Leaving] = []
         self.labels: dict[int, int] = {}  # leader -> host offset
-        self.relocations: list[tuple[int, int]] = []
+        self.relocations: list[int] = []
         self.sites = sites
         self.movable = not verify and sites is None
         self.anywhere = anywhere
@@ -111,10 +111,10 @@ class Blocks:
         linear = self.cs_base + self.eip & 0xFFFF_FFFF
         self.points.add(0, 0, 0)
         if self.anywhere:
-            self.relocations.append((len(_WHERE), 1))
+            self.relocations.append(len(_WHERE))
             code += _WHERE + linear.to_bytes(4, "little") + _VERIFY
         else:
-            self.relocations.append((len(code) + 5, -1))
+            self.relocations.append(~(len(code) + 5))
             code += b"\x47\x0f\xb6\x8c\x07"  # movzx r9d, byte [r15 + r8 + VERIFY - linear]
             code += (layout.VERIFY - linear & 0xFFFF_FFFF).to_bytes(4, "little")
             if floats(self.mode, self.cs_base):
@@ -220,6 +220,8 @@ class Blocks:
             self._leave(kind, eip, piece.insn)
         elif piece.kind == LEAVES:
             self._indirect()
+        elif piece.kind == ONWARD:
+            self._leave("direct", after & 0xFFFF_FFFF)
         elif piece.kind == GONE:
             pass
         else:
@@ -301,10 +303,10 @@ class Blocks:
     def _by_lookup(self, eip: int) -> None:
         """To a known EIP by the lookup table."""
         if self.anywhere:
-            self.relocations.append((len(self.code) + len(_MOVED_TARGET), 1))
+            self.relocations.append(len(self.code) + len(_MOVED_TARGET))
             self.code += _MOVED_TARGET + (eip & 0xFFFF_FFFF).to_bytes(4, "little") + _INDIRECT
             return
-        self.relocations.append((len(self.code) + 2, 1))
+        self.relocations.append(len(self.code) + 2)
         self.code += (
             b"\x41\xb8" + (self.cs_base + eip & 0xFFFF_FFFF).to_bytes(4, "little") + _INDIRECT
         )  # mov r8d, linear
@@ -349,7 +351,7 @@ class Blocks:
         size = insn.opsize
         if size == 4 and self.plain_stack and not self.anywhere:
             self.code += _PUSH + (after & 0xFFFF_FFFF).to_bytes(4, "little") + _PUSHED
-            self.relocations.append((len(self.code) - len(_PUSHED) - 4, 1))
+            self.relocations.append(len(self.code) - len(_PUSHED) - 4)
             return
         e = Emitter(self.mode)
         park = keep_r10 and self.mode.segments[SS] == CHECKED
@@ -358,14 +360,14 @@ class Blocks:
         slot = stack(e, -size, size, True)
         if self.anywhere:
             e.code += _MOVED + (after & 0xFFFF_FFFF).to_bytes(4, "little")
-            self.relocations.append((len(self.code) + len(e.code) - 4, 1))
+            self.relocations.append(len(self.code) + len(e.code) - 4)
             e.store(R9, size, slot)
             move_stack_pointer(e, -size)
             self._append(e, after - insn.length)
             return
         imm = (after & (1 << 8 * size) - 1).to_bytes(size, "little")
         e.op(b"\xc7", 0, slot, imm, b"\x66" if size == 2 else b"")
-        self.relocations.append((len(self.code) + len(e.code) - 4, 1))
+        self.relocations.append(len(self.code) + len(e.code) - 4)
         if park:
             e.op(b"\x8b", R10, block_operand(layout.SCRATCH), wide=True)
         move_stack_pointer(e, -size)

@@ -107,7 +107,7 @@ class Exits:
     ) -> Exits:
         """Exits from what ``plain`` gave; *decoded* makes an instruction of its bytes."""
         count, words, insns = plain
-        return cls(count, array("I", words), tuple((n, decoded(raw)) for n, raw in insns))
+        return cls(count, array("I", words), tuple([(n, decoded(raw)) for n, raw in insns]) if insns else ())
 
     def __len__(self) -> int:
         return self.count

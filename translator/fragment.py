@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final
 
 from translator.exits import Exits
 from translator.layout import SS
@@ -14,35 +14,74 @@ _load: Final = Struct("<I").unpack_from
 _store: Final = Struct("<I").pack_into
 
 
-class Fragment(NamedTuple):
-    """Position-independent host code of a unit, but for exit numbers."""
+class Fragment:
+    """Position-independent host code of a unit, but for exit numbers, which whoever places it writes into ``code``."""
 
-    eip: int
-    mode: Mode
-    cs_base: int
-    code: bytearray
-    entry: int
-    """Host offset of the entry for chained jumps; offset 0 is the entry for indirect branches, which verifies r8d."""
-    exits: Exits
-    points: Points
-    insns: int
-    """Guest instructions translated."""
-    start: int
-    """First guest byte, as a linear address."""
-    length: int
-    """Guest bytes from there."""
-    treatments: dict[str, int]
-    """How many instructions of each treatment."""
-    relocations: tuple[tuple[int, int], ...] = ()
-    """(host offset, sign) of 32-bit words that move with the unit's EIP or against it."""
-    movable: bool = False
-    """The same bytes at another EIP have the same translation but for the relocations."""
-    direct: tuple[tuple[int, int, bool], ...] = ()
-    """(index, offset, whether no condition leads there) of the exits of that kind."""
-    anywhere: bool = False
-    """The code serves wherever the guest has these bytes mapped: its EIPs are short of ``layout.DELTA``."""
-    returns: bool = False
-    """It ends in a CALL: what stands behind it comes when that returns."""
+    __slots__ = (
+        "anywhere",
+        "code",
+        "cs_base",
+        "direct",
+        "eip",
+        "entry",
+        "exits",
+        "insns",
+        "length",
+        "mode",
+        "movable",
+        "points",
+        "relocations",
+        "returns",
+        "start",
+        "treatments",
+    )
+
+    def __init__(
+        self,
+        eip: int,
+        mode: Mode,
+        cs_base: int,
+        code: bytearray,
+        entry: int,
+        exits: Exits,
+        points: Points,
+        insns: int,
+        start: int,
+        length: int,
+        treatments: dict[str, int],
+        relocations: tuple[int, ...] = (),
+        movable: bool = False,
+        direct: tuple[tuple[int, int, bool], ...] = (),
+        anywhere: bool = False,
+        returns: bool = False,
+    ) -> None:
+        self.eip = eip
+        self.mode = mode
+        self.cs_base = cs_base
+        self.code = code
+        self.entry = entry
+        """Host offset of the entry for chained jumps; offset 0 is the entry for indirect branches, which verifies
+        r8d."""
+        self.exits = exits
+        self.points = points
+        self.insns = insns
+        """Guest instructions translated."""
+        self.start = start
+        """First guest byte, as a linear address."""
+        self.length = length
+        """Guest bytes from there."""
+        self.treatments = treatments
+        """How many instructions of each treatment."""
+        self.relocations = relocations
+        """Host offsets of 32-bit words that move with the unit's EIP; of those that move against it, ~offset."""
+        self.movable = movable
+        """The same bytes at another EIP have the same translation but for the relocations."""
+        self.direct = direct
+        """(index, offset, whether no condition leads there) of the exits of that kind."""
+        self.anywhere = anywhere
+        """The code serves wherever the guest has these bytes mapped: its EIPs are short of ``layout.DELTA``."""
+        self.returns = returns
+        """It ends in a CALL: what stands behind it comes when that returns."""
 
     @property
     def leads_on(self) -> bool:
@@ -52,9 +91,14 @@ class Fragment(NamedTuple):
     def moved(self, eip: int) -> Fragment:
         """The translation of the same bytes at another EIP, with the same CS base; the fragment must be movable."""
         delta = eip - self.eip
+        if not delta:
+            return self
         code = self.code.copy()
-        for at, sign in self.relocations:
-            _store(code, at, _load(code, at)[0] + sign * delta & 0xFFFF_FFFF)
+        for at in self.relocations:
+            if at >= 0:
+                _store(code, at, _load(code, at)[0] + delta & 0xFFFF_FFFF)
+            else:
+                _store(code, ~at, _load(code, ~at)[0] - delta & 0xFFFF_FFFF)
         return Fragment(
             eip,
             self.mode,
@@ -65,7 +109,13 @@ class Fragment(NamedTuple):
             self.points,
             self.insns,
             self.start + delta & 0xFFFF_FFFF,
-            *self[9:],
+            self.length,
+            self.treatments,
+            self.relocations,
+            self.movable,
+            self.direct,
+            self.anywhere,
+            self.returns,
         )
 
 

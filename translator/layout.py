@@ -130,6 +130,35 @@ USER_STUB: Final = 0x738
 SYSENTER_STUB: Final = 0x740
 SYSEXIT_STUB: Final = 0x748
 """Host addresses: see ``translator.crossings``."""
+NOW_BASE: Final = 0x750
+"""As TSC_BASE, for guest time in nanoseconds."""
+PORT_FLOOR: Final = 0x7C0
+"""The least r14 with which emitted code may answer an access to a port itself (``translator.expand.ports``)."""
+PORT_TIME: Final = 0x7C8
+"""What such an access adds to r14 for the time that it takes: a negative number."""
+PORT_ACCESSES: Final = 0x7D0
+"""How many there have been since the VMM looked, and how many of each ``QUICK`` kind, 8 bytes each."""
+PORT_COUNTS: Final = 0x7D8
+POST_RING: Final = 0x800
+"""The last POST_CODES bytes that they wrote to port 80h; the next place is the count's remainder."""
+POST_CODES: Final = 64
+PIC_QUIET: Final = 0x840
+"""1 if nothing requests an interrupt of the first 8259A, and it expects no initialisation word and no poll (1 byte)."""
+PIC_IMR: Final = 0x841
+PIC_ISR: Final = 0x842
+"""Its interrupt mask and in-service registers (1 byte each)."""
+PORT61_BITS: Final = 0x843
+"""What port 61h reads but for the refresh of memory, until PORT61_UNTIL (1 byte)."""
+PIC_TOP: Final = 0x844
+"""The bit of ISR that a non-specific end of interrupt clears; 0: none, or unknown (4 bytes)."""
+PIT_HIGH: Final = 0x848
+"""The next read of counter 0, 1 or 2 of the 8254 gives the high byte: 0 or 1 (1 byte each)."""
+PORT61_UNTIL: Final = 0x850
+"""The guest time in nanoseconds from which emitted code does not know any more what it reads; 0: never does."""
+PIT_UNTIL: Final = 0x858
+"""The same for each counter of the 8254, 8 bytes each."""
+PIT_COUNT: Final = 0x870
+"""Until then: what each counter reads, plus the number of its clock pulses at that time, 8 bytes each."""
 CONTEXT_TABLES: Final = 0x1000
 """Host addresses of the lookup tables of the first 256 contexts in the present address space, 8 bytes each."""
 SEGMENT_LOADS: Final = 0x2000

@@ -14,6 +14,7 @@ LEAVES: Final = 3
 GONE: Final = 4
 CALLOUT: Final = 5
 BRANCH: Final = 6
+ONWARD: Final = 7
 """What follows a piece in its block:
 
 PLAIN      the next instruction
@@ -23,8 +24,9 @@ LEAVES     what the lookup table has for the EIP in r10d
 GONE       nothing: the code goes elsewhere by itself
 CALLOUT    the VMM
 BRANCH     chained exits
+ONWARD     the next instruction, in another unit
 """
-ENDS_UNIT: Final = (CALLOUT, LEAVES, GONE)
+ENDS_UNIT: Final = (CALLOUT, LEAVES, GONE, ONWARD)
 """Behind these nothing follows but what a branch goes to."""
 
 

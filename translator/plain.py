@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from translator.decode import decoded
+from translator.decode import Insn, decoded
 from translator.exits import Exits
 from translator.fragment import Fragment
 from translator.mode import Mode
@@ -37,18 +37,31 @@ def to_plain(fragment: Fragment) -> Plain:
 
 def from_plain(plain: Plain, mode: Mode) -> Fragment:
     """The fragment again, in *mode*."""
-    eip, cs_base, code, entry, exits, points, insns, start, length, treatments, *rest = plain
+    eip, cs_base, code, entry, exits, points, insns, start, length, treatments = plain[:10]
+    relocations, movable, direct, anywhere, returns = plain[10:]
     return Fragment(
         eip,
         mode,
         cs_base,
         bytearray(code),
         entry,
-        Exits.restored(exits, lambda raw: decoded(raw, mode.code32)),
+        Exits.restored(exits, _decoded_32 if mode.code32 else _decoded_16),
         Points.restored(points),
         insns,
         start,
         length,
         dict(treatments),
-        *rest,
+        relocations,
+        movable,
+        direct,
+        anywhere,
+        returns,
     )
+
+
+def _decoded_16(raw: bytes) -> Insn:
+    return decoded(raw, False)
+
+
+def _decoded_32(raw: bytes) -> Insn:
+    return decoded(raw, True)

@@ -63,7 +63,7 @@ class Points:
     def restored(cls, plain: tuple[bytes, tuple[tuple[int, Fixes], ...]]) -> Points:
         """Points from what ``plain`` gave."""
         packed, fixes = plain
-        return cls(array("Q", packed), dict(fixes) or None)
+        return cls(array("Q", packed), dict(fixes) if fixes else None)
 
     def __len__(self) -> int:
         return len(self._packed)

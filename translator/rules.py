@@ -128,7 +128,7 @@ CA RETF callout:ret_far i=w S | CB RETF callout:ret_far S | CC INT3 callout:int3
 CE INTO callout:into f=r S | CF IRET emulate:iret f=w S
 D4 AAM callout:aam i=b f=r | D5 AAD callout:aad i=b f=r | D6 SALC callout:salc f=r | D7 XLAT emulate:xlat s=b
 E0 LOOPNE branch:loop i=b f=r | E1 LOOPE branch:loop i=b f=r | E2 LOOP branch:loop i=b | E3 JCXZ branch:loop i=b
-E4 IN callout:in_imm i=b P | E5 IN callout:in_imm i=b P | E6 OUT callout:out_imm i=b P | E7 OUT callout:out_imm i=b P
+E4 IN emulate:in_imm i=b P | E5 IN callout:in_imm i=b P | E6 OUT emulate:out_imm i=b P | E7 OUT callout:out_imm i=b P
 E8 CALL branch:call i=z | E9 JMP branch:jmp i=z | EA JMPF callout:jmp_far i=p S | EB JMP branch:jmp i=b
 EC IN callout:in_dx P | ED IN callout:in_dx P | EE OUT callout:out_dx P | EF OUT callout:out_dx P
 F1 INT1 callout:int1 S | F4 HLT callout:hlt P | F5 CMC ident f=r

@@ -41,6 +41,7 @@ from vmm.input import SerialFeeder
 from vmm.layout import BIOS_END, BIOS_WINDOW, MEBIBYTE, SHADOW, SHADOW_SIZE, VGA_WINDOW, VGA_WINDOW_SIZE
 from vmm.media import open_medium
 from vmm.physical import DEVICE, EXACT, NOTHING, RAM, ROM
+from vmm.quickports import QuickPorts
 from vmm.scheduler import Scheduler
 
 COM_PORTS = ((0x3F8, 4), (0x2F8, 3), (0x3E8, 4), (0x2E8, 3))
@@ -96,6 +97,7 @@ class Board:
         for page in brokenram.install(engine.physical, config.broken_ram):
             engine.fragments.verify_page(page)
         self.scheduler.deaf = self._is_deaf
+        self._quick_ports = QuickPorts(engine, self.scheduler, self.pic, self.pit, self.port61, self.post)
 
     def _is_deaf(self) -> bool:
         """No interrupt line can reach the CPU."""
@@ -116,7 +118,7 @@ class Board:
         self.pit.waits = lambda: bool(self.pic.master.state.edges & 1)
         reset = Line(lambda level: self.on_reset() if level else None)
         self.i8042 = I8042(clock, irq[1], irq[12], Line(lambda level: self._set_a20(0, level)), reset)
-        port61 = SystemPortB(clock, self.pit.gate2, lambda: self.pit.output(2))
+        self.port61 = SystemPortB(clock, self.pit.gate2, lambda: self.pit.output(2))
         port92 = SystemPortA(Line(lambda level: self._set_a20(1, level)), reset)
         self.post = PostPort()
         self.dma = Dma(physical)
@@ -160,7 +162,7 @@ class Board:
             DebugConsole(SEABIOS_DEBUG, lambda data: self.bios_output(data)),
         ]
         self.devices = [
-            self.pic, self.pit, self.i8042, port61, port92, self.post, self.dma, *self.uarts, self.fdc, *self.ide,
+            self.pic, self.pit, self.i8042, self.port61, port92, self.post, self.dma, *self.uarts, self.fdc, *self.ide,
             self.rtc, self.fw_cfg, self.vga, self.pci, self.bridge, self.isa, self.pci_ide, self.pm, *debug,
             *self.serial_input,
         ]  # fmt: skip
@@ -242,5 +244,6 @@ class Board:
         self.clock.now = self.reset_at = self._engine.now
         for device in self.devices:
             device.reset()
+        self._quick_ports.hide()
         if self.apics is not None:
             self.apics.reset()

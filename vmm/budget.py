@@ -17,6 +17,11 @@ from vmm.clock import ICOUNT
 
 _BUDGET: Final = layout.BUDGET // 8
 _TSC: Final = layout.TSC_BASE // 8
+_NOW: Final = layout.NOW_BASE // 8
+_PORT_FLOOR: Final = layout.PORT_FLOOR // 8
+_PORT_TIME: Final = layout.PORT_TIME // 8
+_NO_BUDGET: Final = 1 << 63
+"""More than r14 ever is."""
 _WORD: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -24,7 +29,7 @@ _WORD: Final = 0xFFFF_FFFF_FFFF_FFFF
 class Budget:
     """r14 while the VMM is in control (*quads* is the vCPU block), and what it means."""
 
-    __slots__ = ("_deadline", "_due", "_quads", "exact", "icount", "idle_ns", "soft", "tsc_offset")
+    __slots__ = ("_deadline", "_due", "_port_insns", "_quads", "exact", "icount", "idle_ns", "soft", "tsc_offset")
 
     def __init__(self, quads: memoryview, icount: int = ICOUNT) -> None:
         self._quads = quads
@@ -40,7 +45,10 @@ class Budget:
         """Guest nanoseconds that passed without instructions."""
         self.tsc_offset = 0
         """What the guest added to the TSC (WRMSR), in its ticks of a nanosecond."""
+        self._port_insns = 0
+        """How many instructions' time an access to a port takes; 0: emitted code makes none."""
         quads[_BUDGET] = BUDGET_BASE
+        quads[_PORT_FLOOR] = _NO_BUDGET
 
     @property
     def insns(self) -> int:
@@ -82,7 +90,27 @@ class Budget:
         self._due = BUDGET_BASE + more
         self.soft, self.exact = soft, exact
         self._quads[_BUDGET] = self._due + insns - now
-        self._quads[_TSC] = (self._deadline + BUDGET_BASE << self.icount) + self.idle_ns + self.tsc_offset & _WORD
+        self._quads[_NOW] = base = (self._deadline + BUDGET_BASE << self.icount) + self.idle_ns
+        self._quads[_TSC] = base + self.tsc_offset & _WORD
+        self._limit_ports()
+
+    def let_ports(self, nanoseconds: int) -> None:
+        """Emitted code may make accesses to ports that take *nanoseconds* each; 0: none any more."""
+        insns = nanoseconds >> self.icount
+        self._port_insns = insns if insns << self.icount == nanoseconds else 0
+        self._quads[_PORT_TIME] = -insns & _WORD
+        self._limit_ports()
+
+    def _limit_ports(self) -> None:
+        """Such an access must not come to the deadline, nor near an exact one."""
+        insns = self._port_insns
+        self._quads[_PORT_FLOOR] = self._due + insns + 1 if insns and not self.exact else _NO_BUDGET
+
+    def count_ports(self, accesses: int) -> None:
+        """Emitted code made so many accesses to ports: their time has passed without instructions."""
+        insns = accesses * self._port_insns
+        self._deadline -= insns
+        self.idle_ns += insns << self.icount
 
     def elapse(self, nanoseconds: int) -> None:
         """*nanoseconds*, those of some instructions, pass without any: the deadline comes nearer."""
@@ -100,4 +128,5 @@ class Budget:
         left = self.left
         self._deadline -= left
         self._quads[_TSC] = self._quads[_TSC] - (left << self.icount) & _WORD
+        self._quads[_NOW] -= left << self.icount
         self._quads[_BUDGET] = self._due

@@ -30,6 +30,7 @@ from vmm.host import PAGE, PAGE_FAULT, Host
 from vmm.mmu import Mmu
 from vmm.mmu.walk import CR4_PAE, CR4_PSE, EFER
 from vmm.physical import PhysicalMemory
+from vmm.portspace import PortSpace
 from vmm.stats import Stats
 from vmm.stepping import Step
 from vmm.translations import Translations
@@ -77,6 +78,11 @@ class Engine:
         self.budget = Budget(self._quads, icount)
         self.cpu.icount = icount
         self.cpu.on_port = self._on_port
+        self.cpu.on_port_space = self._on_port_space
+        self._quick: PortSpace | None = None
+        self._quick_ns = 0
+        self.on_quick_ports: Callable[[], None] = lambda: None
+        """Emitted code has answered accesses to ports itself: see ``vmm.quickports``."""
         self.cpu.tsc = lambda: self.budget.tsc
         self._quads[layout.QUIET // 8] = self._quads[layout.ATTENTION // 8] = layout.VCPU_BLOCK
         code, self.stubs = stubs.build(layout.TC_BASE)
@@ -182,12 +188,34 @@ class Engine:
         self.nmi = True
         self._call_attention()
 
+    def let_ports(self, ports: PortSpace, nanoseconds: int) -> None:
+        """Emitted code may answer accesses to some ports as long as *ports* answers to the others.
+
+        They take *nanoseconds* each.
+        """
+        self._quick, self._quick_ns = ports, nanoseconds
+        self._on_port_space()
+
+    def _on_port_space(self) -> None:
+        """Whoever looks on, a hook or a breakpoint, sees all accesses."""
+        alone = self.cpu.ports is self._quick and not self.cpu.watched
+        self.budget.let_ports(self._quick_ns if alone else 0)
+
+    def count_ports(self) -> None:
+        """The VMM is in control again: note the accesses to ports that emitted code made."""
+        accesses = self._quads[_PORT_ACCESSES]
+        if accesses:
+            self._quads[_PORT_ACCESSES] = 0
+            self.budget.count_ports(accesses)
+            self.on_quick_ports()
+
     def _call_attention(self) -> None:
         """Let emitted code that sets IF leave for the VMM if an interrupt waits."""
         waits = self.interrupt or self.nmi
         self._quads[layout.ATTENTION // 8] = layout.ATTENTION_GUARD if waits else layout.VCPU_BLOCK
 
     def _on_exit(self) -> None:
+        self.count_ports()
         way = self.cache.way(self._quads[layout.EXIT_ID // 8] & 0xFFFF_FFFF)
         self.contexts.follow()
         if self.step.running:
@@ -457,6 +485,7 @@ class Engine:
 
 _EIP: Final = layout.EIP // 8
 _DELTA: Final = layout.DELTA // 8
+_PORT_ACCESSES: Final = layout.PORT_ACCESSES // 8
 CROSSINGS: Final = {"sysenter": layout.SYSENTERS, "sysexit": layout.SYSEXITS}
 """Instructions that change the ring and that emitted code can repeat, and their tables."""
 _SOFTWARE_INTERRUPTS: Final = frozenset(("int_n", "int3", "into", "int1"))

@@ -53,6 +53,7 @@ class Faults:
     def on_fault(self, vector: int, error: int, address: int) -> None:
         """Host exception *vector*, with error code and CR2 of a page fault."""
         self._vector = vector
+        self._engine.count_ports()
         self._contexts.follow()
         if vector == PAGE_FAULT:
             if BUDGET_BASE - PAGE <= address < BUDGET_BASE:

@@ -8,7 +8,7 @@ from lru import LRU
 
 from translator.fragment import Fragment
 from translator.mode import Mode
-from vmm.translations import Translations
+from vmm.translations import Translations, kind_of
 
 MAX_KNOWN: Final = 16_384
 """Translations of this run that are remembered."""
@@ -35,6 +35,8 @@ class Memo:
     def __init__(self, store: Translations | None) -> None:
         self.store = store
         self._known: LRU[tuple[int, int], Known] = LRU(MAX_KNOWN)
+        self._kinds: dict[tuple[int, bool], bytes] = {}
+        """What the store calls fragments of a context."""
 
     def find(
         self, context: int, physical: int, mode: Mode, cs_base: int, code: bytes, anywhere: bool, stored: bool
@@ -48,14 +50,22 @@ class Memo:
             return known.fragment
         if self.store is None or not stored:
             return None
-        return self.store.find(mode, cs_base, anywhere, code)
+        return self.store.find(self._kind(context, mode, cs_base, anywhere), mode, code)
 
     def keep(self, context: int, physical: int, code: bytes, fragment: Fragment, stored: bool) -> None:
         """Remember the *fragment* that was made of the start of *code*; *stored*: for other runs too."""
         self._known[context, physical] = Known(code[: fragment.length], len(code), fragment)
         if self.store is not None and stored:
-            self.store.add(code, fragment)
+            kind = self._kind(context, fragment.mode, fragment.cs_base, fragment.anywhere)
+            self.store.add(kind, code, fragment)
 
     def forget(self) -> None:
         """The numbers of contexts mean something else from now on."""
         self._known.clear()
+        self._kinds.clear()
+
+    def _kind(self, context: int, mode: Mode, cs_base: int, anywhere: bool) -> bytes:
+        kind = self._kinds.get((context, anywhere))
+        if kind is None:
+            kind = self._kinds[context, anywhere] = kind_of(mode, cs_base, anywhere)
+        return kind

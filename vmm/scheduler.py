@@ -55,6 +55,9 @@ class Scheduler:
         self._port_io = engine.stats.port_io
         self._mmio = engine.stats.mmio
         self._watch = engine.watch
+        self.on_read: dict[Device | None, Callable[[], None]] = {}
+        self.on_write: dict[Device | None, Callable[[], None]] = {}
+        """What to do after IN or OUT, before its time has passed."""
         self._accounts: dict[Device | None, Account] = {}
         """Whose time an access is; nobody's, if no device answers."""
         engine.on_deadline = self.on_deadline
@@ -83,6 +86,8 @@ class Scheduler:
         before = self._watch.enter(self._account(device))
         self._clock.now = engine.now
         value = self._bus.read(port, size)
+        if device in self.on_read:
+            self.on_read[device]()
         self._accessed(device)
         self._watch.enter(before)
         return value
@@ -94,6 +99,8 @@ class Scheduler:
         before = self._watch.enter(self._account(device))
         self._clock.now = engine.now
         self._bus.write(port, size, value)
+        if device in self.on_write:
+            self.on_write[device]()
         self._accessed(device)
         self._watch.enter(before)
 

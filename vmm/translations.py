@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import translator
 from translator.fragment import Fragment
@@ -31,11 +31,10 @@ MAX_UNITS = 200_000
 MAX_BYTES = 1 << 30
 """Of the content."""
 HEAD: Final = 12
-"""Bytes of code that units are looked up by."""
+"""Bytes of code that units are looked up by, with their kind and the room that there was."""
 _DIGEST: Final = 32
+_KIND: Final = 16
 
-_Key = tuple[tuple[Any, ...], int, bool, int, bytes]
-"""Mode, CS base, whether it may stand anywhere, room in bytes, the first bytes."""
 _Unit = tuple[bytes, bytes]
 """The guest's bytes, and the fragment, which is made of its bytes when it is needed."""
 
@@ -52,6 +51,15 @@ def fingerprint() -> bytes:
     return digest.digest()
 
 
+def kind_of(mode: Mode, cs_base: int, anywhere: bool) -> bytes:
+    """What a translation depends on besides the code and the room there is for it."""
+    return hashlib.sha256(repr((*mode, cs_base, anywhere)).encode()).digest()[:_KIND]
+
+
+def _key(kind: bytes, code: bytes) -> bytes:
+    return kind + len(code).to_bytes(2, "little") + code[:HEAD]
+
+
 class Translations:
     """The store in the file *path*, which need not exist.
 
@@ -60,12 +68,11 @@ class Translations:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._units: dict[_Key, list[_Unit]] = {}
-        self._used: dict[int, tuple[_Key, _Unit]] = {}
+        self._units: dict[bytes, list[_Unit]] = {}
+        self._used: dict[int, tuple[bytes, _Unit]] = {}
         """What this run has needed, by the identity of the fragment's bytes."""
         self._room = MAX_UNITS
         """How many units this run may still add."""
-        self._modes: dict[Mode, tuple[Any, ...]] = {}
         self._changed = False
         try:
             data = path.read_bytes() if path.exists() else b""
@@ -92,27 +99,22 @@ class Translations:
             if collects:
                 gc.enable()
 
-    def _key(self, mode: Mode, cs_base: int, anywhere: bool, code: bytes) -> _Key:
-        plain = self._modes.get(mode)
-        if plain is None:
-            plain = self._modes[mode] = tuple(mode)
-        return plain, cs_base, anywhere, len(code), code[:HEAD]
-
-    def find(self, mode: Mode, cs_base: int, anywhere: bool, code: bytes) -> Fragment | None:
-        """The translation of the unit at the start of *code*, at some EIP; it is movable."""
-        key = self._key(mode, cs_base, anywhere, code)
-        for source, packed in self._units.get(key, ()):
+    def find(self, kind: bytes, mode: Mode, code: bytes) -> Fragment | None:
+        """The translation of the unit at the start of *code*, at some EIP; it is movable, and of that *kind*."""
+        key = _key(kind, code)
+        for unit in self._units.get(key, ()):
+            source, packed = unit
             if code.startswith(source):
-                self._used[id(packed)] = key, (source, packed)
+                self._used[id(packed)] = key, unit
                 return from_plain(marshal.loads(packed), mode)
         return None
 
-    def add(self, code: bytes, fragment: Fragment) -> None:
+    def add(self, kind: bytes, code: bytes, fragment: Fragment) -> None:
         """Keep *fragment*, which is movable and was made from the start of *code*."""
         if not self._room:
             return
         self._room -= 1
-        key = self._key(fragment.mode, fragment.cs_base, fragment.anywhere, code)
+        key = _key(kind, code)
         source, packed = code[: fragment.length], marshal.dumps(to_plain(fragment))
         self._units.setdefault(key, []).append((source, packed))
         self._used[id(packed)] = key, (source, packed)
@@ -122,7 +124,7 @@ class Translations:
         """Write the file if there is something new.  Raises ``UsageError`` if that fails."""
         if not self._changed:
             return
-        kept: dict[_Key, list[_Unit]] = {}
+        kept: dict[bytes, list[_Unit]] = {}
         for _, (key, unit) in zip(range(MAX_UNITS), self._by_use(), strict=False):
             kept.setdefault(key, []).append(unit)
         content = marshal.dumps(kept)
@@ -132,7 +134,7 @@ class Translations:
             raise UsageError(f"--tc-store: {self._path}: {error.strerror}") from None
         self._changed = False
 
-    def _by_use(self) -> Iterator[tuple[_Key, _Unit]]:
+    def _by_use(self) -> Iterator[tuple[bytes, _Unit]]:
         """All units, those that this run has needed first."""
         yield from self._used.values()
         for key, units in self._units.items():

@@ -174,7 +174,10 @@ class VCpu:
         """An instruction takes 2**icount ticks of the time-stamp counter."""
         self.on_invlpg: Callable[[int], None] = lambda linear: None
         """Called with the linear address of an INVLPG."""
-        self.ports: PortSpace = NoPorts()
+        self._ports: PortSpace = NoPorts()
+        self._watched = False
+        self.on_port_space: Callable[[], None] = lambda: None
+        """Called when ``ports`` or ``watched`` changes."""
         self.on_port: Callable[[int, int], None] = lambda port, size: None
         """Called after an access to *size* ports from *port* on, while ``watched`` says so."""
         self.tsc: Callable[[], int] = lambda: 0
@@ -214,9 +217,31 @@ class VCpu:
         self.shadow = 0
         """Instructions for which interrupts are still held off (after STI, MOV SS, POP SS)."""
         self.watched = False
-        """A breakpoint on data or ports is set: repeated instructions go one step at a time."""
         self.cpl = 0
         self.mode_changed = True
+
+    # Ports -------------------------------------------------------------------------------------
+
+    @property
+    def ports(self) -> PortSpace:
+        """Who makes the accesses to ports."""
+        return self._ports
+
+    @ports.setter
+    def ports(self, ports: PortSpace) -> None:
+        self._ports = ports
+        self.on_port_space()
+
+    @property
+    def watched(self) -> bool:
+        """A breakpoint on data or ports is set: repeated instructions go one step at a time."""
+        return self._watched
+
+    @watched.setter
+    def watched(self, watched: bool) -> None:
+        if watched is not self._watched:
+            self._watched = watched
+            self.on_port_space()
 
     # Control registers and the GDT's -----------------------------------------------------------
     # Emitted code reads control registers in the vCPU block.

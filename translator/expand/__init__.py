@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from translator.decode import Insn
-from translator.expand import copied, segments, stack, strings, system, transfers
+from translator.expand import copied, ports, segments, stack, strings, system, transfers
 from translator.operand import Emitter
 
 Emit = Callable[[Emitter, Insn], int | None]
@@ -28,7 +28,7 @@ EMITTERS: Final[dict[str, Emit]] = {
         *(system.invlpg, system.mov_from_dr, system.mov_to_dr),
         *(transfers.iret, transfers.sysenter, transfers.sysexit),
         *(segments.push_seg, segments.mov_from_seg, segments.mov_to_seg, segments.pop_seg, segments.verw),
-        strings.string,
+        *(strings.string, ports.in_imm, ports.out_imm),
     )
 }
 """Emitters by the name that the rule table gives them."""

@@ -81,19 +81,25 @@ def popf(e: Emitter, insn: Insn) -> int | None:
     return ATTENTION if mode.io else PLAIN
 
 
+def time_in(e: Emitter, register: str, base: int) -> None:
+    """Append code that finds r14's time: [r15 + *base*] less r14's worth; no flag changes, r9 does.
+
+    Everything has to be taken off r14: a block ends here.  ``Mode.tsc`` must not be 0.
+    """
+    ticks = min(e.mode.tsc, 8)
+    e.glue(f"mov {register}, r14; not {register}; lea {register}, [{register}*{ticks}+{ticks}]")
+    while ticks < e.mode.tsc:
+        ticks *= 2
+        e.glue(f"lea {register}, [{register}+{register}]")
+    e.glue(f"mov r9, [r15+{base}]; lea {register}, [{register}+r9]")
+
+
 def rdtsc(e: Emitter, insn: Insn) -> int | None:
     """RDTSC from the instruction budget: it ends a block, so that r14 is exact."""
     if not e.mode.tsc:
         return None
-    ticks = min(e.mode.tsc, 8)
-    e.glue(f"mov rax, r14; not rax; lea rax, [rax*{ticks}+{ticks}]")
-    while ticks < e.mode.tsc:
-        ticks *= 2
-        e.glue("lea rax, [rax+rax]")
-    e.glue(
-        f"mov r8, [r15+{layout.TSC_BASE}]; lea rax, [rax+r8];"
-        f"mov [r15+{layout.SCRATCH}], rax; mov eax, eax; mov edx, [r15+{layout.SCRATCH + 4}]"
-    )
+    time_in(e, "rax", layout.TSC_BASE)
+    e.glue(f"mov [r15+{layout.SCRATCH}], rax; mov eax, eax; mov edx, [r15+{layout.SCRATCH + 4}]")
     return ENDS
 
 
