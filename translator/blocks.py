@@ -7,6 +7,7 @@ are exits, which the cache chains.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Final
 
@@ -214,7 +215,7 @@ class Blocks:
         eip, after = self.eip + at & 0xFFFF_FFFF, self.eip + at + piece.insn.length
         if piece.kind == BRANCH:
             self.movable &= piece.insn.opsize == 4
-            getattr(self, "_" + piece.insn.row.how)(piece.insn, after, self.internal.get(end - 1, -1))
+            self._branch(piece.insn, after, self.internal.get(end - 1, -1))
         elif piece.kind == CALLOUT:
             kind = "undefined" if piece.insn.row is UNDEFINED else "callout"
             self._leave(kind, eip, piece.insn)
@@ -315,6 +316,9 @@ class Blocks:
         """Go on after a conditional branch: nothing to do if that block follows."""
         if eip - self.eip not in self.index:
             self._go(eip)
+
+    def _branch(self, insn: Insn, after: int, internal: int) -> None:
+        BRANCHES[insn.row.how](self, insn, after, internal)
 
     def _jmp(self, insn: Insn, after: int, internal: int) -> None:
         self._go(target_of(insn, after), internal)
@@ -485,3 +489,15 @@ class Blocks:
             self._by_lookup(eip)
         offset = eip - self.eip & 0xFFFF_FFFF
         self.exits.add(kind, offset, start, number, sites, lookup, insn, vector, refund)
+
+
+BRANCHES: Final[dict[str, Callable[[Blocks, Insn, int, int], None]]] = {
+    "jcc": Blocks._jcc,
+    "jmp": Blocks._jmp,
+    "call": Blocks._call,
+    "ret": Blocks._ret,
+    "jmp_rm": Blocks._jmp_rm,
+    "call_rm": Blocks._call_rm,
+    "loop": Blocks._loop,
+}
+"""How a branch is laid out, by the name that the rule table gives it."""

@@ -38,29 +38,44 @@ class Lengths:
 
     def __init__(self, code32: bool) -> None:
         self._code32 = code32
+        self._alone = bytearray(1 << 8)
+        """By the first byte, where that decides the length; 0: not asked yet, or it does not."""
+        self._pairs = bytearray(1 << 16)
+        """By the first two bytes, the first lower."""
         self._known: dict[bytes, int] = {}
 
     def at(self, code: bytes, at: int) -> int:
         """Bytes of the instruction at *at*; 0 if it is not complete or Capstone does not know it."""
-        try:
-            kind = _FIRST[code[at]]
+        rest = len(code) - at
+        first = code[at]
+        length = self._alone[first]
+        if not length:
+            kind = _FIRST[first]
             if kind == _ALONE:
-                end = at + 1
-            elif kind == _WITH_MODRM and not _SIB[code[at + 1]]:
-                end = at + 2
+                length = self._alone[first] = self._ask(code, at)
+            elif kind == _WITH_MODRM and rest > 1 and not _SIB[code[at + 1]]:
+                pair = first | code[at + 1] << 8
+                length = self._pairs[pair]
+                if not length:
+                    length = self._pairs[pair] = self._ask(code, at)
             else:
-                end = _head(code, at)
-        except IndexError:
-            end = 0
+                length = self._by_head(code, at)
+        return length if length <= rest else 0
+
+    def _by_head(self, code: bytes, at: int) -> int:
+        end = _head(code, at)
         head = code[at:end] if end else b""
         length = self._known.get(head, 0)
         if not length:
-            length = next(boundaries(code[at : at + LONGEST + 1], 0, self._code32, 1), 0)
+            length = self._ask(code, at)
             if end:
                 if len(self._known) >= LIMIT:
                     self._known.clear()
                 self._known[head] = length
-        return length if at + length <= len(code) else 0
+        return length
+
+    def _ask(self, code: bytes, at: int) -> int:
+        return next(boundaries(code[at : at + LONGEST + 1], 0, self._code32, 1), 0)
 
 
 def _head(code: bytes, at: int) -> int:

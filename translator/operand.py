@@ -8,7 +8,7 @@ saves and restores them.  r8, r9 and r10 are scratch.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from translator import layout
 from translator.assembler import asm
@@ -35,29 +35,35 @@ _PARKED: Final = layout.SCRATCH + 16
 _LINEAR: Final = layout.SCRATCH + 24
 
 
-class Operand(NamedTuple):
+class Operand:
     """A host memory operand, ready to be merged with a reg field."""
 
-    a32: bool
-    """It needs the 67h prefix."""
-    xb: int
-    """REX.X and REX.B."""
-    modrm: int
-    """mod and rm, the reg field zero."""
-    rest: bytes
-    """SIB and displacement."""
+    __slots__ = ("a32", "modrm", "rest", "xb")
+
+    def __init__(self, a32: bool, xb: int, modrm: int, rest: bytes) -> None:
+        self.a32 = a32
+        """It needs the 67h prefix."""
+        self.xb = xb
+        """REX.X and REX.B."""
+        self.modrm = modrm
+        """mod and rm, the reg field zero."""
+        self.rest = rest
+        """SIB and displacement."""
 
 
-class Branch(NamedTuple):
+class Branch:
     """A forward jump out of a piece of code: a 32-bit displacement at ``at`` to be bound to an exit."""
 
-    at: int
-    kind: str
-    """"fault" or "callout", or "onward": to the next instruction by the lookup table."""
-    value: int
-    """The vector of a fault."""
-    restore: bool
-    """AX holds LAHF/SETO's flags and r10 holds RAX: put both back first."""
+    __slots__ = ("at", "kind", "restore", "value")
+
+    def __init__(self, at: int, kind: str, value: int, restore: bool) -> None:
+        self.at = at
+        self.kind = kind
+        """"fault" or "callout", or "onward": to the next instruction by the lookup table."""
+        self.value = value
+        """The vector of a fault."""
+        self.restore = restore
+        """AX holds LAHF/SETO's flags and r10 holds RAX: put both back first."""
 
 
 class Emitter:

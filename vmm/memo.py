@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from lru import LRU
 
@@ -14,14 +14,17 @@ MAX_KNOWN: Final = 16_384
 """Translations of this run that are remembered."""
 
 
-class Known(NamedTuple):
+class Known:
     """A translation that may serve again."""
 
-    source: bytes
-    """The guest's bytes."""
-    room: int
-    """How many bytes could have been translated: to the end of the page or of the segment."""
-    fragment: Fragment
+    __slots__ = ("fragment", "room", "source")
+
+    def __init__(self, source: bytes, room: int, fragment: Fragment) -> None:
+        self.source = source
+        """The guest's bytes."""
+        self.room = room
+        """How many bytes could have been translated: to the end of the page or of the segment."""
+        self.fragment = fragment
 
     def matches(self, code: bytes, cs_base: int, anywhere: bool) -> bool:
         """The same bytes, with as much room, stand there now, and are to be translated in the same way."""

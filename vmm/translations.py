@@ -14,7 +14,6 @@ import marshal
 import sys
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +41,8 @@ _Unit = tuple[bytes, bytes]
 @cache
 def fingerprint() -> bytes:
     """Of all that translations depend on besides the guest's code."""
+    from importlib.metadata import version  # it loads the standard library's e-mail: only who has a store waits for it
+
     digest = hashlib.sha256(f"{sys.version} {marshal.version}".encode())
     for package in ("capstone", "keystone-engine"):
         digest.update(f"{package} {version(package)}".encode())

@@ -9,10 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from io import BytesIO
 
-from elftools.common.exceptions import ELFError
-from elftools.common.utils import struct_parse
-from elftools.elf.structs import ELFStructs
-
 from vmm.loaders.entry import EntryState, flat_gdt, flat_mode, registers
 from vmm.loaders.image import Image
 from vmm.loaders.options import Kind, Options
@@ -49,6 +45,11 @@ class Program:
 
 def parse(image: Image) -> Program:
     """Read the headers.  Raises ``ImageError`` for another class, byte order, machine or type and for bad sizes."""
+    # Most runs start without an ELF file, and do not wait for these.
+    from elftools.common.exceptions import ELFError
+    from elftools.common.utils import struct_parse
+    from elftools.elf.structs import ELFStructs
+
     if image.head(len(MAGIC)) != MAGIC:
         raise image.error("the file is not an ELF file")
     identification = image.read(0, HEADER_SIZE, "the ELF header")
