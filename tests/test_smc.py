@@ -8,11 +8,14 @@ from __future__ import annotations
 import pytest
 from keystone import KS_ARCH_X86, KS_MODE_16, KS_MODE_32, Ks
 
+from tests.e2e.asm import KERNEL, assemble, needs_nasm
 from tests.support.engine import CONFIGURATIONS, BareEngine
 from tests.support.plain import PlainUnicorn
 from tests.support.state import CODE, ENVIRONMENTS, STACK, Case
 from translator.assembler import in_hexadecimal
 from translator.layout import EAX, EBX, ECX, EDX
+from vmm.faults import PATIENCE, PROBATION_NS
+from vmm.machine import Machine
 
 AT = CODE + 0x100
 BOUNDARY = CODE + 0x1000
@@ -200,3 +203,44 @@ def test_an_immediate_in_the_next_page_is_seen_to_change_however_often() -> None
     subject = Case(code, ENVIRONMENTS["flat32u"], (0,) * 4 + (0x4_0800, 0, 0, 0), 2, (), 0x2_0FF8)
     outcome = BareEngine().run_case(subject)
     assert (outcome.end, outcome.insns, outcome.gpr[6]) == ("halt", 147, 0x4A59_0031)
+
+
+ICOUNT = 10
+FORGOTTEN = f"""{KERNEL}
+        xor ebx, ebx
+        mov esi, 2
+again:  mov ebp, {PATIENCE + 4}
+patch:  inc byte [f + 1]                ; its page has too many stores
+        call f
+        dec ebp
+        jnz patch
+        out 0xe9, al
+        mov ecx, {3 * PROBATION_NS >> ICOUNT}
+idle:   dec ecx
+        jnz idle
+        out 0xe9, al                    ; time has passed without one
+        call f
+        inc byte [f + 1]                ; its stores are seen again
+        call f
+        out 0xe9, al
+        dec esi
+        jnz again
+        cli
+        hlt
+        times 0x2000 - ($ - $$) nop
+f:      mov eax, 0
+        add ebx, eax
+        ret
+"""
+
+
+@needs_nasm
+def test_a_page_that_is_left_alone_is_traced_again() -> None:
+    seen: list[tuple[int, int]] = []
+    with Machine(kernel=assemble(FORGOTTEN), memory="8M", icount=ICOUNT) as vm:
+        vm.on("output.debugcon", lambda vm, data: seen.append((len(vm.engine.fragments.verified), vm.stats.smc_faults)))
+        vm.run(max_insns=2_000_000)
+        rounds = PATIENCE + 4
+        assert vm.registers.ebx == sum(range(1, 2 * rounds + 3)) + rounds + (2 * rounds + 1)
+    first = PATIENCE + 1
+    assert seen == [(1, first), (0, first), (0, first + 1), (1, 2 * first), (0, 2 * first), (0, 2 * first + 1)]

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 16
 """Stores into a page with code after which its fragments verify themselves instead of being traced."""
+PROBATION_NS: Final = 128_000_000
+"""Guest time after which such a page is traced again; twice as long each time that it comes to so many stores."""
+LONGEST_PROBATION_NS: Final = PROBATION_NS << 16
 LONGEST_STORE: Final = 16
 _DELTA: Final = layout.DELTA // 8
 DR6_BS: Final = 1 << 14
@@ -47,7 +50,11 @@ class Faults:
         self._quads = engine.host.block.cast("Q")
         self._scratch = engine.host.new_frames(PAGE)
         self.stores: dict[int, int] = {}
-        """Stores into each page with code."""
+        """Stores into each page with code since it was traced."""
+        self._probation: dict[int, int] = {}
+        """How long each page that had too many has to wait the next time."""
+        self._traced_at: dict[int, int] = {}
+        """The guest time at which each page that waits is traced again."""
         self._vector = 0
 
     def on_fault(self, vector: int, error: int, address: int) -> None:
@@ -235,7 +242,7 @@ class Faults:
         stores = self.stores[page] = self.stores.get(page, 0) + 1
         running = self._step.running  # alone already: a repeated string instruction that comes to its next page
         if stores > PATIENCE and not running:
-            self._fragments.verify_page(page)
+            self._suspect(page)
             self._resume()
             return
         insn = self._engine.insn_at_eip()
@@ -249,6 +256,22 @@ class Faults:
         if not running:  # it may stand in this page itself, and still has to leave
             drop()
         self._run_alone(linear, drop)
+
+    def _suspect(self, page: int) -> None:
+        """The page's code changes all the time, or is beside data: its fragments verify themselves for a while."""
+        self._fragments.verify_page(page)
+        wait = self._probation.get(page, PROBATION_NS)
+        self._traced_at[page] = self._engine.now + wait
+        self._probation[page] = min(2 * wait, LONGEST_PROBATION_NS)
+
+    def trust(self) -> None:
+        """Trace the pages again that have waited long enough; nothing runs in emitted code meanwhile."""
+        if self._traced_at:
+            now = self._engine.now
+            for page in [page for page, time in self._traced_at.items() if time <= now]:
+                del self._traced_at[page]
+                self.stores[page] = 0
+                self._fragments.trace_page(page)
 
     def _modifies(self) -> bool:
         """Whether the instruction at EIP reads and writes its memory operand."""

@@ -84,6 +84,11 @@ class Fragments:
         self.cache.invalidate(page, 0, PAGE, "verify")
         self.verified.add(page)
 
+    def trace_page(self, page: int) -> None:
+        """From now on stores to this page are seen again while there are fragments of it."""
+        self.cache.invalidate(page, 0, PAGE, "traced")
+        self.verified.discard(page)
+
     def is_traced(self, page: int) -> bool:
         """Whether stores to a guest-physical page must be seen."""
         return page in self._physical.watched and page not in self.verified

@@ -206,6 +206,7 @@ class Scheduler:
         self._chores_at = self._engine.now + CHORE_NS
         before = self._watch.enter(self._watch.chores)
         self._engine.host.tend_tlb()
+        self._engine.faults.trust()
         self.chores()
         self._watch.enter(before)
 
