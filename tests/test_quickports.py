@@ -7,7 +7,11 @@ from random import Random
 
 import pytest
 
+from devices import pit
+from devices import ports as chips
 from tests.e2e.asm import KERNEL, assemble, needs_nasm
+from translator import layout
+from translator.expand import ports
 from vmm.config import DebugExit
 from vmm.machine import Machine
 
@@ -134,3 +138,9 @@ def test_the_guest_cannot_tell_who_answers(seed: int) -> None:
 def test_most_accesses_are_answered_by_emitted_code() -> None:
     some = [(run(seed, False, 2)[1], run(seed, True, 2)[1]) for seed in range(8)]
     assert sum(ours for ours, _ in some) < sum(theirs for _, theirs in some) * 3 / 4
+
+
+def test_the_translator_has_the_numbers_of_the_chips() -> None:
+    """It imports nothing of ours."""
+    assert (ports.PIT_HZ, ports.REFRESH_PULSES) == (pit.PIT_HZ, chips.REFRESH_PULSES)
+    assert layout.POST_CODES == chips.POST_CODES

@@ -89,6 +89,7 @@ GUESTS = {
     "ahead": Guest("kernel"),
     "invlpg": Guest("kernel"),
     "sysenter": Guest("kernel"),
+    "quick_ports": Guest("kernel"),
     "segment_loads_limits": Guest("kernel", qemu=False, why="TCG checks no limits"),
     "protection": Guest("kernel", qemu=False, why="TCG checks no limits and no segment types at a use"),
     "selfmod16": Guest("sector"),
