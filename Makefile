@@ -33,6 +33,7 @@ $(READY): pyproject.toml setup.py $(wildcard translator/*.py translator/expand/*
 		|| { echo 'Python cannot make virtual environments; on Debian: apt-get install python3-venv' >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m compileall -q cache devices perf translator vmm
 	@touch $@
 
 # Without root and apt-get the engine is interpreted, and the tests that need these packages are skipped.

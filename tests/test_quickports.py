@@ -114,10 +114,10 @@ def run(seed: int, watched: bool, icount: int) -> tuple[tuple[object, ...], int]
         result = machine.run(max_insns=3_000_000)
         board, stats = machine.board, machine.stats.as_dict(deterministic=True)
         board.clock.now = machine.engine.now
-        board.pit.advance()  # both as they are now
+        outputs = [board.pit.output(n) for n in range(3)]  # which brings all up to now
         chips = [astuple(device.state) for device in (board.pic, board.pit, board.port61, board.post)]
         outcome = (
-            result.status, result.insns, machine.engine.now, machine.engine.budget.tsc, stats["port_io"],
+            result.status, result.insns, outputs, machine.engine.now, machine.engine.budget.tsc, stats["port_io"],
             stats["interrupts"], chips, machine.memory[LOG : LOG + LOG_SIZE], machine.engine.interrupt,
         )  # fmt: skip
         callouts = machine.stats.callouts
