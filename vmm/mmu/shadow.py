@@ -26,6 +26,8 @@ SPARE_TABLES: Final = 64
 """With fewer host tables left, all spaces but the current one are dropped; one space needs at most 2,048."""
 RENEWED: Final = 3
 """Changed entries of a page directory with which it is taken for that of another address space."""
+STRIDE: Final = 256
+"""Bytes of a table that are compared at once, to find which of its entries have changed."""
 FEW: Final = 8
 """So many pages leave the TLB one by one; more, and it is emptied."""
 REGION_SHIFT: Final = 21
@@ -529,5 +531,9 @@ class Shadow:
 
 def _changed(before: bytes | bytearray, now: bytes | bytearray, width: int) -> list[int]:
     """Indices of entries that differ."""
-    old, new = memoryview(before).cast("I" if width == 4 else "Q"), memoryview(now).cast("I" if width == 4 else "Q")
-    return [n for n in range(len(old)) if old[n] != new[n]]
+    found: list[int] = []
+    for first in range(0, len(before), STRIDE):
+        if before[first : first + STRIDE] != now[first : first + STRIDE]:
+            entries = range(first, first + STRIDE, width)
+            found += [at // width for at in entries if before[at : at + width] != now[at : at + width]]
+    return found
