@@ -11,6 +11,7 @@ from devices import pit
 from devices import ports as chips
 from tests.e2e.asm import KERNEL, assemble, needs_nasm
 from translator import layout
+from translator.decode import Insn
 from translator.expand import ports
 from vmm.config import DebugExit
 from vmm.machine import Machine
@@ -138,6 +139,25 @@ def test_the_guest_cannot_tell_who_answers(seed: int) -> None:
 def test_most_accesses_are_answered_by_emitted_code() -> None:
     some = [(run(seed, False, 2)[1], run(seed, True, 2)[1]) for seed in range(8)]
     assert sum(ours for ours, _ in some) < sum(theirs for _, theirs in some) * 3 / 4
+
+
+@needs_nasm
+def test_who_hooks_the_instruction_sees_each_access() -> None:
+    with Machine(kernel=assemble(program(3)), memory="8M", debug_exit=DebugExit(0xF4, 1)) as machine:
+        seen = 0
+
+        def see(vm: Machine, insn: Insn) -> None:
+            nonlocal seen
+            seen += 1
+
+        remove = machine.on("callout.out_imm", see)
+        machine.on("callout.in_imm", see)
+        machine.run(max_insns=3_000)
+        accesses = sum(machine.stats.port_io.values())
+        assert seen == accesses > 500
+        remove()
+        machine.run(max_insns=100_000)
+        assert seen < sum(machine.stats.port_io.values())
 
 
 def test_the_translator_has_the_numbers_of_the_chips() -> None:

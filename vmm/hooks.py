@@ -30,6 +30,7 @@ EVENTS = (
     *(f"output.{source}" for source in OUTPUTS),
 )
 """``callout.cpuid`` and the like: ``f(vm, insn)`` before the VMM emulates that instruction (names: ``vmm rules``);
+emitted code does without the VMM what it can, but not accesses to ports that somebody hooks;
 ``port.read``, ``port.write``: ``f(vm, port, size, value)`` after an access; ``reset``: ``f(vm)`` before the machine
 starts again; ``output.SOURCE``: ``f(vm, data)``, bytes, of the screen text."""
 
@@ -88,6 +89,8 @@ class Hooks:
         self._machine = machine
         self._hooks: dict[str, list[Hook]] = {}
         self._removers: list[Remover] = []
+        self._seeing = 0
+        """How many hooks see all accesses to ports."""
 
     def on(self, event: str, hook: Hook) -> Remover:
         """Call *hook* whenever *event* (one of ``EVENTS``) happens; returns what removes it again.
@@ -97,10 +100,12 @@ class Hooks:
         kind, _, rest = event.partition(".")
         if kind == "callout" and rest in HANDLERS:
             remove = _hook_callout(rest, self._machine.engine.cpu, lambda insn: hook(self._machine, insn))
+            if rest in ("in_imm", "out_imm"):
+                remove = _both(remove, self._see_ports())
         elif event == "reset":
             remove = self._add(event, hook)
         elif event in ("port.read", "port.write"):
-            remove = self._watch_ports(event, hook)
+            remove = _both(self._add(event, hook), self._see_ports())
         elif kind == "output" and rest in OUTPUTS:
             remove = self._listen(rest, hook)
         else:
@@ -129,15 +134,16 @@ class Hooks:
         hooks.append(hook)
         return lambda: hooks.remove(hook)
 
-    def _watch_ports(self, event: str, hook: Hook) -> Remover:
+    def _see_ports(self) -> Remover:
+        """Let no access to a port pass unseen until the remover is called."""
         cpu = self._machine.engine.cpu
-        if not isinstance(cpu.ports, _WatchedPorts):
+        if not self._seeing:
             cpu.ports = _WatchedPorts(cpu.ports, self._hooks, self._machine)
-        unadd = self._add(event, hook)
+        self._seeing += 1
 
         def remove() -> None:
-            unadd()
-            if not self._hooks.get("port.read") and not self._hooks.get("port.write"):
+            self._seeing -= 1
+            if not self._seeing:
                 assert isinstance(cpu.ports, _WatchedPorts)
                 cpu.ports = cpu.ports.ports
 
@@ -152,3 +158,11 @@ class Hooks:
 
         listeners.append(listener)
         return lambda: listeners.remove(listener)
+
+
+def _both(first: Remover, second: Remover) -> Remover:
+    def remove() -> None:
+        first()
+        second()
+
+    return remove
