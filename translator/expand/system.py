@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from translator import layout
+from translator.assembler import asm
 from translator.decode import Insn
 from translator.layout import SS
 from translator.mode import CHECKED, FLAT
@@ -57,6 +60,11 @@ def pushf(e: Emitter, insn: Insn) -> int | None:
     return PLAIN
 
 
+_WITHOUT_OF: Final = asm("xor r8d, r8d; sahf")
+"""Behind XOR of a register with itself Unicorn knows the flags, of which SAHF keeps OF; else it has to compute them."""
+_WITH_OF: Final = asm("mov al, 1; add al, 0x7f; sahf") + bytes((0xEB, len(_WITHOUT_OF)))  # jmp
+
+
 def popf(e: Emitter, insn: Insn) -> int | None:
     """POPF that changes only arithmetic flags and IF stays in the TC; other changes are the VMM's."""
     mode = e.mode
@@ -74,10 +82,9 @@ def popf(e: Emitter, insn: Insn) -> int | None:
     if mode.io:
         e.glue(f"mov r9d, r10d; shr r9d, 9; and r9d, 1; mov byte ptr [r15+{layout.IF}], r9b")
     move_stack_pointer(e, insn.opsize)
-    e.glue(
-        "mov r9, rax; movzx r8d, r10b; shl r8d, 8; mov eax, r10d; shr eax, 11; and eax, 1; or eax, r8d;"
-        "add al, 0x7f; sahf; mov rax, r9"
-    )
+    e.glue("mov r9, rax; movzx eax, r10b; shl eax, 8; bt r10d, 11")
+    e.code += bytes((0x73, len(_WITH_OF))) + _WITH_OF + _WITHOUT_OF  # jnc
+    e.glue("mov rax, r9")
     return ATTENTION if mode.io else PLAIN
 
 
