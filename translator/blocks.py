@@ -215,7 +215,7 @@ class Blocks:
         eip, after = self.eip + at & 0xFFFF_FFFF, self.eip + at + piece.insn.length
         if piece.kind == BRANCH:
             self.movable &= piece.insn.opsize == 4
-            self._branch(piece.insn, after, self.internal.get(end - 1, -1))
+            BRANCHES[piece.insn.row.how](self, piece.insn, after, self.internal.get(end - 1, -1))
         elif piece.kind == CALLOUT:
             kind = "undefined" if piece.insn.row is UNDEFINED else "callout"
             self._leave(kind, eip, piece.insn)
@@ -316,9 +316,6 @@ class Blocks:
         """Go on after a conditional branch: nothing to do if that block follows."""
         if eip - self.eip not in self.index:
             self._go(eip)
-
-    def _branch(self, insn: Insn, after: int, internal: int) -> None:
-        BRANCHES[insn.row.how](self, insn, after, internal)
 
     def _jmp(self, insn: Insn, after: int, internal: int) -> None:
         self._go(target_of(insn, after), internal)

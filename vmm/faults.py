@@ -26,6 +26,7 @@ PATIENCE: Final = 16
 PROBATION_NS: Final = 128_000_000
 """Guest time after which such a page is traced again; twice as long each time that it comes to so many stores."""
 LONGEST_PROBATION_NS: Final = PROBATION_NS << 16
+"""But no longer than this, two hours and more."""
 LONGEST_STORE: Final = 16
 _DELTA: Final = layout.DELTA // 8
 DR6_BS: Final = 1 << 14

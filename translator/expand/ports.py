@@ -50,7 +50,7 @@ def _leave_if_late(e: Emitter, until: int) -> None:
 
 
 def _divide(e: Emitter, divisor: int) -> None:
-    """r8 becomes r8 * PIT_HZ // *divisor*, r9 the remainder's register."""
+    """r8 becomes r8 * PIT_HZ // *divisor*; r9 changes."""
     e.glue(
         f"mov [r15+{_KEPT}], rax; mov [r15+{_KEPT + 8}], rdx; mov rax, r8; mov r9d, {PIT_HZ}; mul r9;"
         f"movabs r9, {divisor}; div r9; mov r8, rax; mov rax, [r15+{_KEPT}]; mov rdx, [r15+{_KEPT + 8}]"
@@ -60,10 +60,7 @@ def _divide(e: Emitter, divisor: int) -> None:
 def _post(e: Emitter) -> None:
     """OUT 80h: a POST code."""
     count = layout.PORT_COUNTS + 8 * QUICK.index("post")
-    e.glue(
-        f"movzx r8d, r10b; mov r9d, [r15+{count}]; and r9d, {layout.POST_CODES - 1};"
-        f"mov byte ptr [r15+r9+{layout.POST_RING}], r8b"
-    )
+    e.glue(f"mov r9d, [r15+{count}]; and r9d, {layout.POST_CODES - 1}; mov byte ptr [r15+r9+{layout.POST_RING}], r10b")
 
 
 def _end_of_interrupt(e: Emitter) -> None:
@@ -82,7 +79,7 @@ def _end_of_interrupt(e: Emitter) -> None:
 def _mask(e: Emitter) -> None:
     """OUT 21h: OCW1, the interrupt mask; nothing requests an interrupt that it could let through."""
     _leave_unless_quiet(e)
-    e.glue(f"movzx r8d, r10b; mov byte ptr [r15+{layout.PIC_IMR}], r8b")
+    e.glue(f"mov byte ptr [r15+{layout.PIC_IMR}], r10b")
 
 
 def _read_mask(e: Emitter) -> None:
