@@ -13,7 +13,7 @@ class CodeMemory:
     """A best-fit allocator of [0, size) in bytes, aligned to 16.
 
     Freed extents are merged and reused.  From ``fresh`` on all is free.  An extent that would straddle a page
-    without need is moved to the next one, because the host chains jumps inside a page only.
+    without need is moved to the next one, because the host links no jump to a block that lies in two.
     """
 
     def __init__(self, size: int) -> None:
@@ -39,7 +39,7 @@ class CodeMemory:
                 self.used += size
                 return start, True
         start = self.fresh
-        if size < PAGE // 2 and start // PAGE != (start + size - 1) // PAGE:
+        if size <= PAGE and start // PAGE != (start + size - 1) // PAGE:
             gap = -start % PAGE
             if start + gap + size <= self.size:
                 self._give(start, gap)

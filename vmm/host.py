@@ -17,6 +17,7 @@ import ctypes
 import mmap
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from unicorn import (
@@ -34,7 +35,7 @@ from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TB_REMOVE_CACHE, UC_CT
 from unicorn.unicorn_py3.unicorn import uclib
 
 from translator import crossings, layout
-from vmm import blockchecks, exitchecks, pageflush
+from vmm import blockchecks, exitchecks, farjumps, pageflush
 from vmm.stopwatch import Stopwatch
 
 PAGE: Final = 4096
@@ -87,9 +88,12 @@ _BUFFER_SIZE: Final = UC_CTL_TCG_BUFFER_SIZE | 1 << 26 | UC_CTL_IO_WRITE << 30
 _REMOVE_CACHE: Final = UC_CTL_TB_REMOVE_CACHE | 2 << 26 | UC_CTL_IO_WRITE << 30
 
 
-def _memory(size: int) -> tuple[mmap.mmap, int]:
-    """Anonymous memory and its address in this process."""
-    area = mmap.mmap(-1, size)
+def _memory(size: int, large: bool) -> tuple[mmap.mmap, int]:
+    """Anonymous memory and its address in this process; *large*: in large pages, if the system has some."""
+    area = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if large:
+        with suppress(OSError):  # a kernel without transparent huge pages
+            area.madvise(mmap.MADV_HUGEPAGE)
     return area, ctypes.addressof(ctypes.c_char.from_buffer(area))
 
 
@@ -129,7 +133,7 @@ class Host:
         self._word_at = ctypes.byref(self._word)
         """A register's value on its way to or from the engine."""
         self._areas: list[mmap.mmap] = []
-        self.ram = self._map(0, max(ram_size, PAGE)) if ram_size else memoryview(b"")
+        self.ram = self._map(0, max(ram_size, PAGE), large=True) if ram_size else memoryview(b"")
         self.frames = self._map(FRAMES, FRAMES_SIZE)
         self._next_frame = 0
         self._next_area = EXTRA
@@ -165,9 +169,9 @@ class Host:
 
     # Memory ------------------------------------------------------------------------------------------
 
-    def _map(self, physical: int, size: int) -> memoryview:
+    def _map(self, physical: int, size: int, large: bool = False) -> memoryview:
         size = -(-size // PAGE) * PAGE
-        area, address = _memory(size)
+        area, address = _memory(size, large)
         self._areas.append(area)
         self.uc.mem_map_ptr(physical, size, UC_PROT_ALL, address)
         return memoryview(area)
@@ -324,6 +328,7 @@ class Host:
         """Not None if it runs without one at the start of every block either."""
         self.page_flush = pageflush.of_engine(uclib, handle.value or 0) if handle is not None else None
         """What takes the page of a host address out of the TLB; None if that cannot be done."""
+        self._far = farjumps.of_library(uclib)
 
     def open_gate(self, target: int) -> None:
         """Let emitted code at CPL 3 come to host address *target* at CPL 0, by a call gate; and back by SYSRET."""
@@ -430,6 +435,7 @@ class Host:
         """Execute from host address *start* until ``stop``; raises whatever a callback raised."""
         self.failure = None
         before = self.watch.enter(self.watch.tc)
+        self._far.begin()
         try:
             self.uc.emu_start(start, _NOWHERE)
         except UcError as error:
@@ -438,6 +444,7 @@ class Host:
                     f"the host engine stopped: {error} at {self.uc.reg_read(x86.UC_X86_REG_RIP):#x}"
                 ) from error
         finally:
+            self._far.end()
             self.watch.enter(before)
         failure = self._raised()
         if failure is not None:
@@ -552,4 +559,5 @@ class Host:
 
 def is_lean() -> bool:
     """Whether this Unicorn can be told not to check for a request to stop all the time."""
-    return exitchecks.flag_offset(uclib) is not None and blockchecks.table_offset(uclib) is not None
+    known = exitchecks.flag_offset(uclib) is not None and blockchecks.table_offset(uclib) is not None
+    return known and bool(farjumps.of_library(uclib).places)
