@@ -86,7 +86,7 @@ def _protect(place: int, rights: int) -> bool:
     """Set the rights of the pages that a mask stands in; whether that could be done."""
     start = place & -mmap.PAGESIZE
     size = place + len(_PAGES) - start
-    return _mprotect(ctypes.c_void_p(start), ctypes.c_size_t(size), rights) == 0
+    return bool(_mprotect(ctypes.c_void_p(start), ctypes.c_size_t(size), rights) == 0)
 
 
 @cache
