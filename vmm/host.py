@@ -558,6 +558,6 @@ class Host:
 
 
 def is_lean() -> bool:
-    """Whether this Unicorn can be told not to check for a request to stop all the time."""
+    """Whether this Unicorn can be told to do without what translated code does not need."""
     known = exitchecks.flag_offset(uclib) is not None and blockchecks.table_offset(uclib) is not None
     return known and bool(farjumps.of_library(uclib).places)

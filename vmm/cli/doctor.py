@@ -90,13 +90,13 @@ def _compiled() -> list[Finding]:
 
 
 def _lean() -> list[Finding]:
-    """Whether memory accesses run at their full speed."""
+    """Whether Unicorn does without what translated code does not need."""
     try:
         from vmm.host import is_lean
     except Exception:  # noqa: BLE001 - said before
         return []
-    remark = "Unicorn's exit checks are off" if is_lean() else "an unknown build of Unicorn: slower"
-    return [("fast memory", "ok" if is_lean() else "absent", remark)]
+    remark = "no exit checks, jumps chained across pages" if is_lean() else "an unknown build of Unicorn: slower"
+    return [("lean engine", "ok" if is_lean() else "absent", remark)]
 
 
 def _guests() -> list[Finding]:
