@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from unicorn.unicorn_py3.unicorn import uclib
+from unicorn.x86_const import UC_X86_REG_EAX
 
 from translator import layout
 from vmm import farjumps
@@ -36,7 +37,7 @@ def masks() -> set[bytes]:
 def test_a_mask_is_found_by_what_is_around_it() -> None:
     known = library(OTHER + KNOWN + OTHER + 2 * KNOWN)
     start = ctypes.addressof(known.buffer) + len(OTHER) + 12
-    assert farjumps.places(known) == [start + 0, start + len(KNOWN + OTHER), start + len(2 * KNOWN + OTHER)]
+    assert farjumps.places(known) == [start, start + len(KNOWN + OTHER), start + len(2 * KNOWN + OTHER)]
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,7 @@ def test_code_that_cannot_be_written_is_left_alone(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(farjumps, "_protect", lambda place, rights: False)
     jumps = farjumps.FarJumps(known)
     jumps.begin()
+    assert known.buffer.raw == 3 * KNOWN + bytes(9)
     jumps.end()
     assert known.buffer.raw == 3 * KNOWN + bytes(9)
 
@@ -76,3 +78,20 @@ def test_this_unicorn_chains_across_pages_only_while_ours_runs() -> None:
         host.close()
     assert seen == [{b"\0\0\0\0"}]
     assert masks() == {b"\x00\xf0\xff\xff"}
+
+
+def test_a_block_that_goes_is_unlinked_from_a_jump_in_another_page() -> None:
+    host = Host(1 << 20, 1 << 20)
+    there = 0x1000
+    host.code[:5] = b"\xe9" + (there - 5).to_bytes(4, "little")  # jmp there
+    host.on_exit = host.stop
+    try:
+        for value in (1, 2):
+            text = b"\xb8" + value.to_bytes(4, "little") + b"\xcd\x20"  # mov eax, value; int 20h
+            host.code[there : there + len(text)] = text
+            host.discard(layout.TC_BASE + there, layout.TC_BASE + there + 7)
+            for _ in range(3):
+                host.run(layout.TC_BASE)
+                assert host.uc.reg_read(UC_X86_REG_EAX) == value
+    finally:
+        host.close()

@@ -6,8 +6,10 @@ translation cache are never mapped another way, and a block that goes is unlinke
 
 No function of the API says so.  The translator compares page numbers by a mask, in three places of its code, and while
 an engine of ours runs this mask is 0 there: ``begin`` and ``end`` stand around each run, for the code is every engine's
-in the process.  Where the masks stand is found between two exported functions by what surrounds them; if they are not
-as many as known, or the code cannot be written, nothing is changed and all runs as before, only slower.
+in the process.  One of somebody else's that runs meanwhile, in another thread or a callback, chains far jumps too: that
+is wrong only for a guest that maps its code another way.  Where the masks stand is found between two exported functions
+by what surrounds them; if they are not as many as known, or the code cannot be written, nothing is changed and all runs
+as before, only slower.
 """
 
 from __future__ import annotations
@@ -72,13 +74,13 @@ class FarJumps:
             self._write(_PAGES)
 
     def _write(self, mask: bytes) -> None:
-        places = self.places
-        if all(_protect(place, _READ | _WRITE | _EXECUTE) for place in places):
-            for place in places:
+        known = self.places
+        if all(_protect(place, _READ | _WRITE | _EXECUTE) for place in known):
+            for place in known:
                 ctypes.memmove(place, mask, len(mask))
-        else:  # the first time already
+        else:  # it is not asked again
             self.places = []
-        for place in places:
+        for place in known:
             _protect(place, _READ | _EXECUTE)
 
 
